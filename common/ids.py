@@ -1,7 +1,8 @@
 """Names and ids, and the one place that says what they may look like.
 
 A name (of a team, a device, a service) is a DNS label without a double hyphen, because
-`{service}--{device}--{team}.{domain}` is a host name of the gateway. An id is opaque, and random where guessing it would help anyone.
+`{service}--{device}--{team}.{domain}` is a host name of the gateway. An id is opaque, and random where guessing it
+would help anyone.
 """
 
 from __future__ import annotations

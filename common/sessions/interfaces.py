@@ -1,8 +1,8 @@
 """The session store: who is connected, and a way to reach them.
 
 Two stores implement it, and one contract suite runs against both: the relay's `InMemoryStore` holds the live tunnels,
-the API server's `ProxyClientStore` asks the relay over internal HTTP. Every call carries the team: a session of another team
-is not found, never forbidden. A session is addressed by its id, never by a token.
+the API server's `ProxyClientStore` asks the relay over internal HTTP. Every call carries the team: a session of another
+team is not found, never forbidden. A session is addressed by its id, never by a token.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Stream(Protocol):
         """Half-close: no more will be written; reading goes on."""
 
     def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
-        """Give the stream up at once in both directions; `connection_lost` of its sink is called soon, with an error."""
+        """Give the stream up in both directions; `connection_lost` of its sink is called soon, with an error."""
 
     def pause_reading(self) -> None:
         """Stop giving the peer credit."""
