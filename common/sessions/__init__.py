@@ -1,1 +1,1 @@
-"""."""
+"""The session store: its interfaces and its errors. Both processes that have a store implement these."""

@@ -3,6 +3,7 @@
 HomeportError
 └── SessionStoreError
     ├── SessionNotFoundError    404 no_such_session    no such session, or one of another team: never told apart
+    ├── InvalidCursorError      400 invalid_cursor     a list cursor that no page gave
     ├── NotSupportedError       501 not_supported      this store does not do that call
     ├── SessionReplacedError    409 session_replaced   the epoch no longer matches: a newer session has taken over
     ├── DeviceOfflineError      502 device_offline     the device has no live session
@@ -22,6 +23,7 @@ from common.errors import HomeportError
 __all__ = [
     "DeviceOfflineError",
     "DrainingError",
+    "InvalidCursorError",
     "NotSupportedError",
     "OverCapacityError",
     "RelayUnavailableError",
@@ -43,6 +45,14 @@ class SessionNotFoundError(SessionStoreError):
     code: ClassVar[str] = "no_such_session"
     status: ClassVar[int] = 404
     title: ClassVar[str] = "No such session"
+
+
+class InvalidCursorError(SessionStoreError):
+    """A list cursor that no page gave."""
+
+    code: ClassVar[str] = "invalid_cursor"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "Invalid cursor"
 
 
 class NotSupportedError(SessionStoreError):

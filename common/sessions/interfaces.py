@@ -16,7 +16,20 @@ import msgspec
 from common.ids import DeviceId, ServiceName, SessionId, TeamId
 from common.tunnel.stream import Stream, StreamSink
 
-__all__ = ["DEFAULT_OPEN_OPTIONS", "Handle", "OpenOptions", "Page", "SessionState", "Store", "Summary", "Tunnel"]
+__all__ = [
+    "DEFAULT_OPEN_OPTIONS",
+    "MAX_PAGE",
+    "Handle",
+    "OpenOptions",
+    "Page",
+    "SessionState",
+    "Store",
+    "Summary",
+    "Tunnel",
+]
+
+MAX_PAGE = 1_000
+"""Sessions on one page of a list, at most."""
 
 
 class SessionState(StrEnum):
@@ -116,12 +129,22 @@ class Handle(Protocol):
 class Tunnel(Handle, Protocol):
     """What the relay registers: a handle that holds the live tunnel."""
 
+    @property
+    def state(self) -> SessionState:
+        """How it is doing now; the `state` of `describe`, but cheap."""
+        ...
+
     def describe(self) -> Summary:
         """The session as it is now, without waiting."""
         ...
 
+    def silence(self) -> float:
+        """Seconds since the last byte from the device."""
+        ...
+
     def close(self, reason: str) -> None:
-        """End the session at once: streams are reset, the WebSocket is closed, the device may dial again.
+        """End the session at once: streams are reset, the WebSocket is closed, the device may dial again. A no-op for
+        one that has ended.
 
         Args:
             reason: a stable code that the agent logs: `replaced`, `closed_by_operator`, `revoked`, `dead`, `draining`.
@@ -168,7 +191,12 @@ class Store(Protocol):
         ...
 
     async def list(self, team: TeamId, *, limit: int = 100, cursor: str | None = None) -> Page:
-        """A page of the team's sessions, at most `limit` (1 to 1,000)."""
+        """A page of the team's sessions, at most `limit` (1 to `MAX_PAGE`). Every session that stays is on exactly one
+        page; one that comes or goes meanwhile is on one or none.
+
+        Raises:
+            InvalidCursorError: `cursor` is not one that a page gave.
+        """
         ...
 
     async def heartbeat(self, team: TeamId, session_id: SessionId, epoch: int) -> None:
