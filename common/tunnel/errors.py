@@ -4,8 +4,14 @@ HomeportError
 └── TunnelError                  the tunnel broke, or was used wrongly
     ├── HandshakeError           the tunnel never opened
     │   ├── HandshakeRefusedError    the relay answered with a refusal: status, code, Retry-After
-    │   └── HandshakeFailedError     no answer, a broken one, or one of another protocol
-    ├── TunnelLostError          an open tunnel ended: by the network, by silence, by a violation of the protocol
+    │   ├── HandshakeFailedError     no answer, a broken one, or one of another protocol
+    │   └── ProxyRefusedError        the HTTP proxy on the way did not let the tunnel through
+    ├── OpenError                a stream to a service did not open
+    │   ├── OpenRefusedError         the device refused, with a code
+    │   ├── OpenTimeoutError         the device did not answer in time
+    │   ├── OpenLimitError           a limit on streams is reached
+    │   └── TunnelDrainingError      this end or the peer takes no more streams
+    ├── TunnelLostError          an open tunnel ended: by either end, the network, silence, a violation of the protocol
     └── StreamLostError          one stream of it was reset; carries the ResetCode
 """
 
@@ -22,7 +28,13 @@ __all__ = [
     "HandshakeError",
     "HandshakeFailedError",
     "HandshakeRefusedError",
+    "OpenError",
+    "OpenLimitError",
+    "OpenRefusedError",
+    "OpenTimeoutError",
+    "ProxyRefusedError",
     "StreamLostError",
+    "TunnelDrainingError",
     "TunnelError",
     "TunnelLostError",
 ]
@@ -49,7 +61,7 @@ class HandshakeRefusedError(HandshakeError):
     Args:
         detail: the relay's reason.
         http_status: 401 and 403 are final; 409, 429 and 503 may be tried again.
-        reason: the stable code of the relay's problem+json answer.
+        reason: the stable code of the relay's problem+json answer, or the empty string.
         retry_after: seconds, when the relay named them.
     """
 
@@ -71,11 +83,85 @@ class HandshakeFailedError(HandshakeError):
     """No answer to the handshake, a broken one, or one of another protocol."""
 
 
+class ProxyRefusedError(HandshakeError):
+    """The HTTP proxy between device and relay did not let the tunnel through.
+
+    Args:
+        detail: what it said.
+        http_status: its status; 407 wants other credentials.
+    """
+
+    code: ClassVar[str] = "proxy_refused"
+    title: ClassVar[str] = "The HTTP proxy refused the tunnel"
+
+    def __init__(self, detail: str, *, http_status: int) -> None:
+        super().__init__(detail)
+        self.http_status = http_status
+
+
+class OpenError(TunnelError):
+    """A stream to a service did not open."""
+
+    code: ClassVar[str] = "open_failed"
+    title: ClassVar[str] = "The stream did not open"
+
+
+class OpenRefusedError(OpenError):
+    """The device refused.
+
+    Args:
+        detail: the device's words, as sent.
+        reason: an `OpenRefusal`, or another code of a later agent.
+    """
+
+    code: ClassVar[str] = "open_refused"
+    title: ClassVar[str] = "The device refused the stream"
+
+    def __init__(self, detail: str, *, reason: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class OpenTimeoutError(OpenError):
+    """The device did not answer in time."""
+
+    code: ClassVar[str] = "open_timeout"
+    status: ClassVar[int] = 504
+    title: ClassVar[str] = "The device did not answer in time"
+
+
+class OpenLimitError(OpenError):
+    """A limit on streams is reached."""
+
+    code: ClassVar[str] = "open_limit"
+    status: ClassVar[int] = 503
+    title: ClassVar[str] = "Too many streams"
+
+
+class TunnelDrainingError(OpenError):
+    """This end or the peer takes no more streams."""
+
+    code: ClassVar[str] = "tunnel_draining"
+    status: ClassVar[int] = 503
+    title: ClassVar[str] = "The tunnel is draining"
+
+
 class TunnelLostError(TunnelError):
-    """An open tunnel ended."""
+    """An open tunnel ended.
+
+    Args:
+        detail: what happened.
+        reason: a `CloseReason`, `network`, `silence`, or the peer's own code.
+        by_peer: whether the peer ended it on purpose.
+    """
 
     code: ClassVar[str] = "tunnel_lost"
     title: ClassVar[str] = "The tunnel was lost"
+
+    def __init__(self, detail: str = "", *, reason: str = "network", by_peer: bool = False) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.by_peer = by_peer
 
 
 class StreamLostError(TunnelError):
