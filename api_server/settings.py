@@ -1,0 +1,129 @@
+"""The settings of the API server: the REST API and the gateway, which are one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from common.ids import is_name
+from common.logging import Format, Level
+from common.settings import Bytes, Port, Seconds, Settings
+
+__all__ = ["ApiSettings"]
+
+
+class ApiSettings(Settings, frozen=True, kw_only=True):
+    """What the API server is told at its start."""
+
+    section: ClassVar[str] = "api"
+
+    api_host: Annotated[str, Meta(description="Address that the REST API listens on.")] = "127.0.0.1"
+    api_port: Annotated[Port, Meta(description="Port of the REST API; 0 for any free one.")] = 3721
+    gateway_host: Annotated[str, Meta(description="Address that the gateway listens on.")] = "127.0.0.1"
+    gateway_port: Annotated[Port, Meta(description="Port of the gateway; 0 for any free one.")] = 3722
+    reuse_port: Annotated[
+        bool,
+        Meta(
+            description="Listen with SO_REUSEPORT, so that several processes share the ports and the kernel spreads "
+            "the connections among them."
+        ),
+    ] = False
+
+    relay_url: Annotated[str, Meta(description="Base URL of the relay's internal HTTP.")] = "http://127.0.0.1:3801"
+    internal_key_file: Annotated[
+        Path, Meta(description="File (mode 0600) with the key that relay and API server share.")
+    ]
+    internal_tls_ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates to check the relay's internal HTTPS against; empty for the system's."),
+    ] = None
+    internal_tls_cert_file: Annotated[
+        Path | None, Meta(description="Client certificate shown to the relay's internal HTTPS (mutual TLS).")
+    ] = None
+    internal_tls_key_file: Annotated[
+        Path | None, Meta(description="Private key (mode 0600) of the client certificate.")
+    ] = None
+
+    session_signing_key_file: Annotated[
+        Path, Meta(description="File (mode 0600) with the private keys that sign session tokens; the first one signs.")
+    ]
+    admin_token_file: Annotated[Path, Meta(description="File (mode 0600) with the administration token.")]
+    team: Annotated[str, Meta(description="Name of the team that the administration token belongs to.")] = "home"
+
+    tunnel_url: Annotated[str, Meta(description="URL that devices dial, as it is handed out with session tokens.")] = (
+        "ws://127.0.0.1:3800/tunnel"
+    )
+    public_url: Annotated[
+        str | None, Meta(description="Origin of the REST API as browsers see it; needed behind a reverse proxy.")
+    ] = None
+    gateway_url: Annotated[
+        str | None, Meta(description="Base URL of the gateway as clients see it; needed behind a reverse proxy.")
+    ] = None
+    gateway_domain: Annotated[
+        str | None,
+        Meta(
+            description="Domain whose sub-domains {service}--{device}--{team} are services of devices; empty for none."
+        ),
+    ] = None
+
+    session_token_lifetime: Annotated[
+        Seconds, Meta(description="Life of a session token when the request names none.")
+    ] = 24 * 3600.0
+    session_token_max_lifetime: Annotated[
+        Seconds, Meta(description="Longest life of a session token that may be asked for.")
+    ] = 366 * 24 * 3600.0
+
+    max_request_bytes: Annotated[Bytes, Meta(description="Largest body of a request to the REST API.")] = 1024 * 1024
+    max_header_bytes: Annotated[Bytes, Meta(description="Largest head of a request to the gateway.")] = 64 * 1024
+    max_body_bytes: Annotated[
+        Bytes, Meta(description="Largest body of a request through the gateway; 0 for no limit.")
+    ] = 0
+    max_event_clients: Annotated[
+        int, Meta(ge=1, le=100_000, description="Clients that may follow /api/events at once.")
+    ] = 1000
+    wrong_token_burst: Annotated[
+        int, Meta(ge=1, le=10_000, description="Wrong tokens from one address that are answered 401 before 429.")
+    ] = 10
+    wrong_token_interval: Annotated[
+        Seconds, Meta(description="Time after which one more wrong token from the address is answered 401.")
+    ] = 6.0
+
+    drain_grace: Annotated[
+        Seconds, Meta(description="How long requests and streams may go on after SIGTERM before they are cut.")
+    ] = 30.0
+    ready_file: Annotated[
+        Path | None, Meta(description="File to write, once listening, with the process id and the real URLs (JSON).")
+    ] = None
+    log_format: Annotated[Format, Meta(description="Form of the log lines.")] = "json"
+    log_level: Annotated[Level, Meta(description="Lowest level that is logged.")] = "info"
+
+    def __post_init__(self) -> None:
+        if not is_name(self.team):
+            raise ValueError("team must be lower-case letters, digits and single hyphens, at most 40 characters")
+        for name, schemes in _URLS.items():
+            url = getattr(self, name)
+            if url is not None and not _is_url(url, schemes):
+                raise ValueError(f"{name} must be a URL: {' or '.join(schemes)}://host[:port]")
+        if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
+            raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
+        if self.session_token_lifetime > self.session_token_max_lifetime:
+            raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
+
+
+_URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {
+    "relay_url": ("http", "https"),
+    "tunnel_url": ("ws", "wss"),
+    "public_url": ("http", "https"),
+    "gateway_url": ("http", "https"),
+}
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and bool(url.hostname) and url.username is None and (url.port or 1) > 0
+    except ValueError:
+        return False

@@ -1,0 +1,216 @@
+"""Gathers the candidates for each setting, checks every name, and builds the struct."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from common.crypto.errors import KeyFileError
+from common.crypto.keyfiles import check_private, read_secret
+from common.settings.errors import Problem, SettingsError
+from common.settings.fields import Field, Settings, fields_of, read_value, show_value
+
+__all__ = ["Explained", "explain", "load"]
+
+S = TypeVar("S", bound=Settings)
+
+_PREFIX = "HOMEPORT_"
+_CONFIG_VARIABLE = "HOMEPORT_CONFIG"
+"""Names the TOML file when no flag does."""
+
+_MAX_CONFIG_SIZE = 1024 * 1024
+"""Bytes of the TOML file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    value: object
+    where: str
+    """As in `Problem.where`."""
+    source: str
+    """`default`, `file`, `environment` or `flag`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A setting, its value in effect (a secret as `***`) and where that came from."""
+
+    field: Field
+    value: str
+    source: str
+
+
+def load(
+    settings: type[S],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    known: Iterable[type[Settings]] = (),
+) -> S:
+    """The settings of a process.
+
+    Args:
+        settings: what the process declares.
+        config: the TOML file; None for the one that `HOMEPORT_CONFIG` names, if it does.
+        environ: the environment, usually `os.environ`.
+        overrides: values of flags, by field name; None means that the flag was not given.
+        known: the settings of the other processes, whose names may stand in the same environment and file.
+
+    Raises:
+        SettingsError: with everything that is wrong, not only the first.
+    """
+    return _Loader(settings, known).load(config, environ, overrides)[0]
+
+
+def explain(
+    settings: type[S],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    known: Iterable[type[Settings]] = (),
+) -> list[Explained]:
+    """As `load`, but says of each setting what it is and where it came from.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    loader = _Loader(settings, known)
+    loaded, sources = loader.load(config, environ, overrides)
+    return [
+        Explained(
+            field=field,
+            value=show_value(getattr(loaded, field.name), field.unit),
+            source=sources.get(field.name, "default"),
+        )
+        for field in loader.fields.values()
+    ]
+
+
+class _Loader(Generic[S]):
+    def __init__(self, settings: type[S], known: Iterable[type[Settings]]) -> None:
+        self._settings = settings
+        self.fields = {field.name: field for field in fields_of(settings)}
+        self._sections: dict[str, set[str]] = {}
+        declared: set[type[Settings]] = {settings, *known}
+        for each in declared:
+            names = self._sections.setdefault(each.section, set())
+            for field in fields_of(each):
+                names.add(field.name)
+                if field.secret:
+                    names.add(f"{field.name}_file")
+        self._all_names = set().union(*self._sections.values())
+        self._problems: list[Problem] = []
+
+    def load(
+        self, config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+    ) -> tuple[S, dict[str, str]]:
+        if config is None and environ.get(_CONFIG_VARIABLE):
+            config = Path(environ[_CONFIG_VARIABLE])
+        candidates: dict[str, _Candidate] = {}
+        if config is not None:
+            candidates |= self._from_file(config)
+        candidates |= self._from_environment(environ)
+        candidates |= self._from_flags(overrides)
+        values = self._read(candidates)
+        for name, field in self.fields.items():
+            if field.default is None and name not in candidates:
+                self._problems.append(Problem(f"{field.variable}, or {name} in the file", f"is required: {field.type}"))
+        if self._problems:
+            raise SettingsError(self._problems)
+        try:
+            loaded = self._settings(**values)
+        except ValueError as exc:
+            raise SettingsError([Problem(f"the settings of {self._settings.section}", str(exc))]) from exc
+        return loaded, {name: candidate.source for name, candidate in candidates.items()}
+
+    def _from_file(self, path: Path) -> dict[str, _Candidate]:
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_CONFIG_SIZE + 1)
+            if len(content) > _MAX_CONFIG_SIZE:
+                raise ValueError
+            document = tomllib.loads(content.decode("utf-8"))
+        except OSError as exc:
+            raise SettingsError([Problem(str(path), f"cannot be read: {exc.strerror}")]) from exc
+        except tomllib.TOMLDecodeError as exc:
+            # Its text gives line and column, and at most one character of the file.
+            raise SettingsError([Problem(str(path), f"is not TOML: {exc}")]) from None
+        except (ValueError, RecursionError):
+            raise SettingsError([Problem(str(path), "is not a TOML text of at most 1 MiB")]) from None
+
+        common: dict[str, object] = {}
+        own: dict[str, object] = {}
+        for key, value in document.items():
+            if key in self._sections and isinstance(value, dict):
+                self._check_names(value, self._sections[key], f"in [{key}] of {path}")
+                if key == self._settings.section:
+                    own = value
+            else:
+                self._check_names({key: value}, self._all_names, f"in {path}")
+                common[key] = value
+        if any(field.secret and field.name in common.keys() | own.keys() for field in self.fields.values()):
+            try:
+                check_private(path)
+            except KeyFileError as exc:
+                self._problems.append(Problem(str(path), f"holds a secret, but {exc.detail}"))
+        return self._candidates(common, "file", f" (in {path})") | self._candidates(
+            own, "file", f" (in [{self._settings.section}] of {path})"
+        )
+
+    def _check_names(self, table: Iterable[str], known: set[str], where: str) -> None:
+        self._problems += [Problem(f"{key} ({where})", "no such setting") for key in table if key not in known]
+
+    def _from_environment(self, environ: Mapping[str, str]) -> dict[str, _Candidate]:
+        given: dict[str, object] = {}
+        for variable, text in sorted(environ.items()):
+            if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE:
+                continue
+            name = variable.removeprefix(_PREFIX).lower()
+            if name not in self._all_names or variable != variable.upper():
+                self._problems.append(Problem(f"{variable} (environment)", "no such setting"))
+            elif text:
+                given[name] = text
+        return self._candidates(given, "environment", " (environment)", spell=lambda name: _PREFIX + name.upper())
+
+    def _from_flags(self, overrides: Mapping[str, object]) -> dict[str, _Candidate]:
+        given = {name: value for name, value in overrides.items() if value is not None}
+        unknown = given.keys() - self.fields.keys() - {f"{f.name}_file" for f in self.fields.values() if f.secret}
+        if unknown:
+            raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
+        return self._candidates(given, "flag", " (flag)", spell=lambda name: "--" + name.replace("_", "-"))
+
+    def _candidates(
+        self, given: Mapping[str, object], source: str, suffix: str, spell: Any = str
+    ) -> dict[str, _Candidate]:
+        """What one source gives for the fields of this process; a secret's file is read here."""
+        found: dict[str, _Candidate] = {}
+        for name, field in self.fields.items():
+            where = spell(name) + suffix
+            if name in given:
+                found[name] = _Candidate(given[name], where, source)
+            file_name = f"{name}_file"
+            if not field.secret or file_name not in given:
+                continue
+            where_file = spell(file_name) + suffix
+            if name in given:
+                self._problems.append(Problem(where_file, f"{spell(name)} is given as well; give one of them"))
+                continue
+            try:
+                found[name] = _Candidate(read_secret(Path(str(given[file_name]))).reveal(), where_file, source)
+            except KeyFileError as exc:
+                self._problems.append(Problem(where_file, exc.detail))
+        return found
+
+    def _read(self, candidates: Mapping[str, _Candidate]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, candidate in candidates.items():
+            try:
+                values[name] = read_value(self.fields[name], candidate.value)
+            except ValueError as exc:
+                self._problems.append(Problem(candidate.where, str(exc)))
+        return values
