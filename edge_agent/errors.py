@@ -1,0 +1,149 @@
+"""Errors of the agent.
+
+HomeportError
+└── AgentError
+    ├── ServiceSpecError         invalid_service      a service on the command line or in the file that cannot be read
+    ├── RelayUrlError            invalid_relay_url    a relay URL that cannot be dialled, or must not be
+    ├── TokenFileError           token_file           the session token cannot be read, or others can read it
+    ├── ReadyFileError           ready_file           the ready file cannot be written
+    ├── DialError                dial_failed          no connection to the relay; may pass
+    │   └── ProxyError           proxy_failed         the HTTP proxy on the way refused, or is none
+    └── TargetError                                   a stream that the relay asked for cannot be had; `code` goes back
+        ├── UnknownServiceError      unknown_service      not on the list
+        ├── TargetRefusedError       connection_refused   nobody listens
+        ├── TargetTimeoutError       timeout              no answer in time
+        ├── TargetUnreachableError   unreachable          no route, no such name, no permission
+        ├── StreamLimitError         over_capacity        more streams, or descriptors, than the agent may use
+        └── StoppingError            draining             the agent takes no new streams
+
+A `TargetError` is answered to the relay and ends one stream. The first three end the process: no retry can mend them.
+`common.tunnel.errors.HandshakeError` stands beside `DialError`: there the connection was made and the relay spoke.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.errors import HomeportError
+
+__all__ = [
+    "AgentError",
+    "DialError",
+    "ProxyError",
+    "ReadyFileError",
+    "RelayUrlError",
+    "ServiceSpecError",
+    "StoppingError",
+    "StreamLimitError",
+    "TargetError",
+    "TargetRefusedError",
+    "TargetTimeoutError",
+    "TargetUnreachableError",
+    "TokenFileError",
+    "UnknownServiceError",
+]
+
+
+class AgentError(HomeportError):
+    """Base of the agent's errors."""
+
+    code: ClassVar[str] = "agent_error"
+    title: ClassVar[str] = "The agent failed"
+
+
+class ServiceSpecError(AgentError):
+    """A service that cannot be read."""
+
+    code: ClassVar[str] = "invalid_service"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The service cannot be read"
+
+
+class RelayUrlError(AgentError):
+    """A relay URL that cannot be dialled, or must not be."""
+
+    code: ClassVar[str] = "invalid_relay_url"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "The relay URL cannot be used"
+
+
+class TokenFileError(AgentError):
+    """The session token cannot be read, or others can read it."""
+
+    code: ClassVar[str] = "token_file"
+    title: ClassVar[str] = "The session token cannot be used"
+
+
+class ReadyFileError(AgentError):
+    """The ready file cannot be written."""
+
+    code: ClassVar[str] = "ready_file"
+    title: ClassVar[str] = "The ready file cannot be written"
+
+
+class DialError(AgentError):
+    """No connection to the relay; may pass."""
+
+    code: ClassVar[str] = "dial_failed"
+    status: ClassVar[int] = 502
+    title: ClassVar[str] = "The relay cannot be reached"
+
+
+class ProxyError(DialError):
+    """The HTTP proxy on the way refused, or is none."""
+
+    code: ClassVar[str] = "proxy_failed"
+    title: ClassVar[str] = "The proxy failed"
+
+
+class TargetError(AgentError):
+    """A stream that the relay asked for cannot be had; `code` is what the relay is told."""
+
+    code: ClassVar[str] = "service_refused"
+    status: ClassVar[int] = 502
+    title: ClassVar[str] = "The service cannot be reached"
+
+
+class UnknownServiceError(TargetError):
+    """Not on the list."""
+
+    code: ClassVar[str] = "unknown_service"
+    title: ClassVar[str] = "The agent offers no such service"
+
+
+class TargetRefusedError(TargetError):
+    """Nobody listens."""
+
+    code: ClassVar[str] = "connection_refused"
+    title: ClassVar[str] = "The service refused the connection"
+
+
+class TargetTimeoutError(TargetError):
+    """No answer in time."""
+
+    code: ClassVar[str] = "timeout"
+    status: ClassVar[int] = 504
+    title: ClassVar[str] = "The service did not answer in time"
+
+
+class TargetUnreachableError(TargetError):
+    """No route, no such name, no permission."""
+
+    code: ClassVar[str] = "unreachable"
+    title: ClassVar[str] = "The service is unreachable"
+
+
+class StreamLimitError(TargetError):
+    """More streams, or descriptors, than the agent may use."""
+
+    code: ClassVar[str] = "over_capacity"
+    status: ClassVar[int] = 503
+    title: ClassVar[str] = "The agent is at its limit"
+
+
+class StoppingError(TargetError):
+    """The agent takes no new streams."""
+
+    code: ClassVar[str] = "draining"
+    status: ClassVar[int] = 503
+    title: ClassVar[str] = "The agent is stopping"

@@ -1,0 +1,95 @@
+"""The settings of the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from common.logging import Format, Level
+from common.settings import Bytes, Seconds, Settings
+
+__all__ = ["AgentSettings"]
+
+
+class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `homeport agent` is told."""
+
+    section: ClassVar[str] = "agent"
+
+    relay: Annotated[
+        str,
+        Meta(description="URL of the relay's tunnel port, such as wss://relay.example/tunnel; nothing but an address."),
+    ]
+    data_dir: Annotated[
+        Path | None, Meta(description="Folder of the agent's own state; the session token is session-token in it.")
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Meta(
+            description="File of mode 0600 that holds the session token, if not in data_dir; read again at each dial."
+        ),
+    ] = None
+    services: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="What may be reached, each NAME=URL: web=http://127.0.0.1:8000, ssh=tcp://127.0.0.1:22, "
+            "app=unix:///run/app.sock, api=http+unix:///run/api.sock; options follow a question mark: "
+            "health=off|tcp|/path, connect_timeout=SECONDS."
+        ),
+    ]
+    ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates (PEM) to trust for the relay, instead of those of the system."),
+    ] = None
+    allow_plaintext: Annotated[
+        bool, Meta(description="Accept a ws:// relay on another machine, which sends the session token unencrypted.")
+    ] = False
+    connect_timeout: Annotated[Seconds, Meta(description="Time for one dial: name, proxy, TCP, TLS and handshake.")] = (
+        20.0
+    )
+    retry_base: Annotated[
+        Seconds,
+        Meta(ge=0.01, description="The first retry comes within this time; each further one within twice the last."),
+    ] = 1.0
+    retry_maximum: Annotated[Seconds, Meta(ge=0.01, description="The longest that retries are apart.")] = 60.0
+    drain_grace: Annotated[
+        Seconds, Meta(description="How long streams may go on after the agent was asked to stop.")
+    ] = 30.0
+    max_streams: Annotated[int, Meta(ge=1, le=65536, description="Streams at a time, over all services.")] = 1024
+    memory_budget: Annotated[Bytes, Meta(ge=1024 * 1024, description="Memory that receive windows may grow into.")] = (
+        64 * 1024 * 1024
+    )
+    health_interval: Annotated[Seconds, Meta(ge=0.01, description="Time between two checks of a service.")] = 10.0
+    health_timeout: Annotated[Seconds, Meta(ge=0.01, description="Time for a service to answer a check.")] = 5.0
+    health_fall: Annotated[
+        int, Meta(ge=1, le=100, description="Failed checks in a row that make a healthy service unhealthy.")
+    ] = 2
+    health_rise: Annotated[
+        int, Meta(ge=1, le=100, description="Good checks in a row that make an unhealthy service healthy.")
+    ] = 1
+    ready_file: Annotated[
+        Path | None,
+        Meta(description="Written when the agent is connected, updated when it is not; JSON. Removed at the end."),
+    ] = None
+    log_level: Annotated[Level, Meta(description="The lowest level that is logged.")] = "info"
+    log_format: Annotated[Format, Meta(description="json, one object a line, for machines; console, for people.")] = (
+        "json"
+    )
+
+    def __post_init__(self) -> None:
+        if self.token_file is None and self.data_dir is None:
+            raise ValueError("token_file: say where the session token is, by token_file or by data_dir")
+        if not self.services:
+            raise ValueError("services: an agent without services has nothing to do; give at least one")
+        if self.retry_maximum < self.retry_base:
+            raise ValueError("retry_maximum must not be smaller than retry_base")
+
+    @property
+    def token_path(self) -> Path:
+        """Where the session token is."""
+        if self.token_file is not None:
+            return self.token_file
+        assert self.data_dir is not None
+        return self.data_dir / "session-token"
