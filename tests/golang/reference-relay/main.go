@@ -42,7 +42,7 @@ func main() {
 	tokenFile := flag.String("token-file", "", "file with the one bearer token")
 	cert := flag.String("cert", "", "PEM certificate of the tunnel port; with it, TLS")
 	key := flag.String("key", "", "PEM key of the tunnel port")
-	front := flag.String("front", "raw", "raw: a parser of our own on bare connections; proxy: net/http and httputil.ReverseProxy")
+	front := flag.String("front", "proxy", "proxy: net/http and httputil.ReverseProxy; bare: a parser of its own")
 	flag.Parse()
 	token, err := os.ReadFile(*tokenFile)
 	if err != nil {
@@ -70,10 +70,10 @@ func main() {
 		"gateway": "http://" + publicPort.Addr().String(),
 		"tunnel":  scheme + "://" + tunnelPort.Addr().String() + "/tunnel",
 	})
-	if *front == "proxy" {
-		log.Fatal((&http.Server{Handler: newProxy(r)}).Serve(publicPort))
+	if *front == "bare" {
+		log.Fatal(serveBare(r, publicPort))
 	}
-	log.Fatal(serveRaw(r, publicPort))
+	log.Fatal((&http.Server{Handler: newProxy(r)}).Serve(publicPort))
 }
 
 func listen(address string) net.Listener {

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// The raw front: one goroutine a client connection parses each head once, checks the token, strips what is the
+// The bare front: one goroutine a client connection parses each head once, checks the token, strips what is the
 // gateway's own, and passes bodies by their framing with copies of 64 KiB over pooled streams. It is for the bench: it
 // knows Content-Length, chunked and read-until-close bodies, not trailers, 1xx answers or upgrades.
 
@@ -24,15 +24,15 @@ type upstream struct {
 	reader *bufio.Reader
 }
 
-type rawFront struct {
+type bareFront struct {
 	relay *relay
 
 	mu   sync.Mutex
 	idle map[string][]*upstream
 }
 
-func serveRaw(r *relay, listener net.Listener) error {
-	front := &rawFront{relay: r, idle: map[string][]*upstream{}}
+func serveBare(r *relay, listener net.Listener) error {
+	front := &bareFront{relay: r, idle: map[string][]*upstream{}}
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -42,7 +42,7 @@ func serveRaw(r *relay, listener net.Listener) error {
 	}
 }
 
-func (f *rawFront) take(device string) (up *upstream, reused bool, err error) {
+func (f *bareFront) take(device string) (up *upstream, reused bool, err error) {
 	f.mu.Lock()
 	if list := f.idle[device]; len(list) > 0 {
 		up = list[len(list)-1]
@@ -59,7 +59,7 @@ func (f *rawFront) take(device string) (up *upstream, reused bool, err error) {
 	return &upstream{stream: stream, reader: bufio.NewReaderSize(stream, copySize)}, false, nil
 }
 
-func (f *rawFront) give(device string, up *upstream) {
+func (f *bareFront) give(device string, up *upstream) {
 	f.mu.Lock()
 	f.idle[device] = append(f.idle[device], up)
 	f.mu.Unlock()
@@ -121,7 +121,7 @@ func readHead(reader *bufio.Reader, into []byte) (h head, err error) {
 
 func equalFold(b []byte, s string) bool { return len(b) == len(s) && strings.EqualFold(string(b), s) }
 
-func (f *rawFront) serve(conn net.Conn) {
+func (f *bareFront) serve(conn net.Conn) {
 	defer conn.Close()
 	reader := bufio.NewReaderSize(conn, copySize)
 	out := make([]byte, 0, 4096)
@@ -154,7 +154,7 @@ func (f *rawFront) serve(conn net.Conn) {
 }
 
 // exchange forwards one request and its answer; returns whether the client's connection can go on.
-func (f *rawFront) exchange(
+func (f *bareFront) exchange(
 	conn net.Conn, reader *bufio.Reader, device, method string, h head, request, scratch []byte,
 ) bool {
 	var answer head

@@ -1,0 +1,152 @@
+"""The command line of the bench: `python -m tests.bench`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from tests.bench import report
+from tests.bench.rows import BULK_FILE, ROWS, SMALL_FILE, SMALL_SIZE, Figures, IdleTunnels, LoadRow, Row, Scale
+from tests.bench.sides import Side, relay_alone, side
+from tests.stack.certificates import Certificate, make_certificate
+from tests.stack.nginx import Nginx, nginx
+
+_REFERENCE_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "performance.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write what was asked for. Returns the exit code: 1 when a load met errors."""
+    options = _parse(arguments)
+    rows = [row for row in ROWS if not options.rows or row.key in options.rows]
+    scale = Scale.quick() if options.quick else Scale()
+    if options.rounds:
+        scale = dataclasses.replace(scale, rounds=options.rounds, idle_rounds=options.rounds)
+    with tempfile.TemporaryDirectory(prefix="homeport-bench-", dir=_memory()) as folder:
+        results = _measure(rows, scale, Path(folder), options.sides)
+    command = " ".join(["python -m tests.bench", *(sys.argv[1:] if arguments is None else arguments)])
+    if not options.quick and not options.rows and not options.sides:
+        command = "make bench"
+    machine = report.describe_machine()
+    Console(width=160).print(Markdown(report.page("", results, machine, command, scale)))
+    if options.write:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        text = options.write.read_text() if options.write.exists() else "# Performance\n"
+        options.write.write_text(report.page(text, results, machine, command, scale))
+        options.write.with_suffix(".json").write_bytes(report.to_json(results, machine, command, scale))
+    wrong = [
+        f"{result.row.key}, {name}: {figures[kind]:.0f} {kind}"
+        for result in results
+        for name, rounds in result.rounds.items()
+        for figures in rounds
+        for kind in ("errors", "lost")
+        if figures.get(kind)
+    ]
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, measures nothing")
+    parser.add_argument("--rows", nargs="+", choices=[row.key for row in ROWS], help="only these")
+    parser.add_argument("--rounds", type=int, help="rounds of each row")
+    parser.add_argument("--sides", nargs="+", help="only these")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        nargs="?",
+        const=_REFERENCE_PAGE,
+        help="write the tables into this page (docs/reference/performance.md), and the JSON beside it",
+    )
+    return parser.parse_args(arguments)
+
+
+def _memory() -> str | None:
+    """A folder in memory when the system has one: uploads should not measure a disk."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str] | None) -> list[report.Result]:
+    console = Console(stderr=True)
+    certificate = make_certificate(folder)
+    results = []
+    with nginx(folder / "nginx") as service:
+        _fill(service, scale)
+        for tls in (False, True):
+            group = [row for row in rows if isinstance(row, LoadRow) and row.tls is tls]
+            results += _measure_loads(group, scale, folder, service, certificate if tls else None, only, console)
+    for row in rows:
+        if isinstance(row, IdleTunnels):
+            results.append(_measure_idle(row, scale, folder, only, console))
+    return results
+
+
+def _fill(service: Nginx, scale: Scale) -> None:
+    """The files that nginx serves: random bytes, so that nothing on the way can profit from what they are."""
+    (service.files / SMALL_FILE).write_bytes(b"x" * SMALL_SIZE)
+    block = os.urandom(1 << 20)
+    with (service.files / BULK_FILE).open("wb") as file:
+        for _ in range(scale.bulk_bytes // len(block)):
+            file.write(block)
+
+
+def _measure_loads(
+    rows: Sequence[LoadRow],
+    scale: Scale,
+    folder: Path,
+    service: Nginx,
+    certificate: Certificate | None,
+    only: Sequence[str] | None,
+    console: Console,
+) -> list[report.Result]:
+    names = [name for name in dict.fromkeys(name for row in rows for name in row.sides) if not only or name in only]
+    results = []
+    with ExitStack() as stack:
+        sides: dict[str, Side] = {}
+        for name in names:
+            home = folder / f"{name}{'-tls' if certificate else ''}"
+            sides[name] = stack.enter_context(side(name, home, service.address, certificate))
+        for row in rows:
+            taking_part = [sides[name] for name in row.sides if name in sides]
+            rounds: dict[str, list[Figures]] = {running.name: [] for running in taking_part}
+            for running in taking_part:
+                row.warm_up(running, scale)
+            for number in range(scale.rounds):
+                for running in taking_part:
+                    figures = row.measure(running, scale, folder)
+                    rounds[running.name].append(figures)
+                    console.print(f"{row.key} {number + 1}/{scale.rounds} {running.name}: {_short(figures)}")
+            results.append(report.Result(row, rounds))
+    return results
+
+
+def _measure_idle(
+    row: IdleTunnels, scale: Scale, folder: Path, only: Sequence[str] | None, console: Console
+) -> report.Result:
+    rounds: dict[str, list[Figures]] = {name: [] for name in row.sides if not only or name in only}
+    for number in range(scale.idle_rounds):
+        for name in rounds:
+            home = folder / f"{name}-idle-{number}"
+            with relay_alone(name, home) as running:
+                figures = row.measure(running, scale, home)
+            rounds[name].append(figures)
+            console.print(f"{row.key} {number + 1}/{scale.idle_rounds} {name}: {_short(figures)}")
+    return report.Result(row, rounds)
+
+
+def _short(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What is said: every figure as JSON, and a page with a table of the goals and one of all figures."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.bench.rows import Figures, Goal, Row, Scale
+from tests.bench.sides import BARE, HOMEPORT, REFERENCE
+from tests.stack.tools import tool
+
+__all__ = ["Result", "describe_machine", "page", "ratio", "to_json"]
+
+_BEGIN = "<!-- bench: begin -->"
+_END = "<!-- bench: end -->"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The rounds of one row: what each side gave in each."""
+
+    row: Row
+    rounds: Mapping[str, Sequence[Figures]]
+
+    def median(self, side: str, figure: str) -> float | None:
+        """The median of the rounds; None when the side has no such figure."""
+        values = [figures[figure] for figures in self.rounds.get(side, ()) if figure in figures]
+        return statistics.median(values) if values else None
+
+
+def ratio(result: Result, figure: str, of: str = HOMEPORT, to: str = REFERENCE) -> float | None:
+    """The median of the rounds' own ratios; None when a side has no such figure."""
+    pairs = zip(result.rounds.get(of, ()), result.rounds.get(to, ()), strict=False)
+    values = [a[figure] / b[figure] for a, b in pairs if b.get(figure) and figure in a]
+    return statistics.median(values) if values else None
+
+
+def reached(result: Result, goal: Goal) -> float | None:
+    """What Homeport reached of a goal: a ratio, or its own figure."""
+    return ratio(result, goal.figure) if goal.of_reference else result.median(HOMEPORT, goal.figure)
+
+
+def describe_machine() -> dict[str, str]:
+    """What the figures depend on."""
+    processor = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "go": _version([tool("go"), "version"]).removeprefix("go version "),
+        "nginx": _version([tool("nginx"), "-v"]).removeprefix("nginx version: "),
+    }
+
+
+def _version(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (result.stdout + result.stderr).strip().splitlines()[0]
+
+
+def to_json(results: Sequence[Result], machine: Mapping[str, str], command: str, scale: Scale) -> bytes:
+    """Every round of every row."""
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        goals = [
+            {
+                "figure": goal.figure,
+                "goal": str(goal),
+                "reached": (value := reached(result, goal)),
+                "met": value is not None and goal.holds(value),
+            }
+            for goal in result.row.goals
+        ]
+        rows.append({"key": result.row.key, "title": result.row.title, "goals": goals, "rounds": result.rounds})
+    document = {"machine": machine, "command": command, "scale": scale, "rows": rows}
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def page(text: str, results: Sequence[Result], machine: Mapping[str, str], command: str, scale: Scale) -> str:
+    """`text` with the tables between its two marks; without marks, they are added at its end."""
+    where = (
+        f"{machine['processor']}, {machine['kernel']}, Python {machine['python']}, {machine['go']}, {machine['nginx']}"
+    )
+    tables = "\n".join(
+        [
+            _BEGIN,
+            f"`{command}`, {machine['date']}; {where}. Median of {scale.rounds} rounds, the sides in turn.",
+            "",
+            *_goals(results),
+            "",
+            "Every figure; a ratio is Homeport's to the reference's, the median of the rounds' own.",
+            "",
+            *_figures(results),
+            _END,
+        ]
+    )
+    before, found, rest = text.partition(_BEGIN)
+    if not found:
+        return f"{text.rstrip()}\n\n{tables}\n".lstrip()
+    return before + tables + rest.partition(_END)[2]
+
+
+def _goals(results: Sequence[Result]) -> list[str]:
+    lines = ["| what | figure | goal | reached | met |", "| --- | --- | --- | --- | --- |"]
+    for result in results:
+        for goal in result.row.goals:
+            value = reached(result, goal)
+            if value is None:
+                verdict = "- | not measured"
+            else:
+                verdict = (
+                    f"{_number(value)}{' times' if goal.of_reference else ''} | {'yes' if goal.holds(value) else 'no'}"
+                )
+            lines.append(f"| {result.row.title} | {goal.figure} | {goal} | {verdict} |")
+    return lines
+
+
+def _figures(results: Sequence[Result]) -> list[str]:
+    lines = [
+        "| what | figure | Homeport | Go reference | ratio | Go, bare front |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in results:
+        names = dict.fromkeys(name for rounds in result.rounds.values() for figures in rounds for name in figures)
+        for name in names:
+            cells = [_cell(result.median(side, name)) for side in (HOMEPORT, REFERENCE)]
+            cells += [_cell(ratio(result, name)), _cell(result.median(BARE, name))]
+            lines.append(f"| {result.row.title} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else _number(value)
+
+
+def _number(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
