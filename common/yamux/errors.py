@@ -2,14 +2,14 @@
 
 HomeportError
 └── YamuxError
-    ├── LocalProtocolError            409 yamux_wrong_use       we called a session in a way that its state does not allow
+    ├── LocalProtocolError            409 yamux_wrong_use       a call that the session's state does not allow
     │   ├── StreamNotOpenError        409 stream_not_open       no such stream, or that half of it is over
     │   ├── SessionClosedError        502 session_closed        the session is over; nothing can be opened or sent
     │   ├── GoneAwayError             503 gone_away             one side sent GoAway: no new streams; dial anew
     │   ├── TooManyStreamsError       503 too_many_streams      `Config.max_streams` is reached
-    │   ├── TooManyPendingOpensError  503 too_many_pending      `Config.max_pending_opens` streams await the peer's first frame
+    │   ├── TooManyPendingOpensError  503 too_many_pending      `Config.max_pending_opens` are unanswered
     │   └── StreamIdsExhaustedError   503 stream_ids_exhausted  32 bits of ids are used up; dial anew
-    ├── RemoteProtocolError           502 yamux_violation       the peer broke the protocol, or one of our caps; the session is over
+    ├── RemoteProtocolError           502 yamux_violation       the peer broke the protocol or a cap of ours
     └── PeerDeadError                 502 peer_dead             not one byte from the peer for `Config.dead_after`
 
 What a peer does wrong on one stream costs that stream only (it is reset, see `StreamReset`); a `RemoteProtocolError` is

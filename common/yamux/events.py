@@ -1,8 +1,8 @@
 """What a session tells its caller.
 
 Every stream that appears (by `StreamOpened` or `Session.open_stream`) ends once: by `StreamClosed` or `StreamReset`, or
-by our own `Session.reset_stream`, which is answered by no event. After that its id means nothing any more. A caller that
-resets a stream while it works through a list of events skips what the list still holds for that id.
+by our own `Session.reset_stream`, which is answered by no event. After that its id means nothing any more. A caller
+that resets a stream while it works through a list of events skips what the list still holds for that id.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class StreamEstablished:
 class DataReceived:
     """Bytes of a stream, in order; part of a frame, a frame, never more.
 
-    `data` is immutable: bytes, or a view of the input given to `receive_data`. It counts against the peer's window until
-    `Session.consumed` is told.
+    `data` is immutable: bytes, or a view of the input given to `receive_data`. It counts against the peer's window
+    until `Session.consumed` is told.
     """
 
     stream_id: int

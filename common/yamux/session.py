@@ -10,7 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.yamux.config import Config, Role
-from common.yamux.events import Buffer, Event, GoAwayCode
+from common.yamux.errors import (
+    LocalProtocolError,
+    PeerDeadError,
+    RemoteProtocolError,
+    SessionClosedError,
+    StreamNotOpenError,
+)
+from common.yamux.events import Buffer, Drained, Event, GoAwayCode
+from common.yamux.frames import Flag, FrameType
+from common.yamux.liveness import Liveness, Verdict
+from common.yamux.receiver import Receiver
+from common.yamux.scheduler import Scheduler
+from common.yamux.states import TRANSITIONS, StreamInput
+from common.yamux.streams import StreamTable
 from common.yamux.windows import MemoryBudget
 
 __all__ = ["Session", "SessionStatistics"]
@@ -54,9 +67,24 @@ class Session:
         budget: memory for window growth that this session shares with others of the process.
     """
 
+    __slots__ = ("_budget", "_liveness", "_receiver", "_role", "_scheduler", "_streams", "_table")
+
     def __init__(
         self, role: Role, config: Config = _DEFAULT_CONFIG, *, now: float, budget: MemoryBudget | None = None
-    ) -> None: ...
+    ) -> None:
+        self._role = role
+        self._budget = MemoryBudget(config.session_window_budget, parent=budget)
+        self._table = StreamTable(role, config, self._budget)
+        self._streams = self._table.live
+        self._scheduler = Scheduler(config, self._table)
+        self._liveness = Liveness(config, now)
+        self._receiver = Receiver(config, self._table, self._scheduler, self._liveness, now)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else "open" if self.may_open else "going away"
+        return (
+            f"<Session {self._role.name.lower()}, {state}: {len(self._streams)} streams, {self.total_buffered} queued>"
+        )
 
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Take bytes from the peer, cut anywhere.
@@ -73,7 +101,18 @@ class Session:
             RemoteProtocolError: the session is over. Its `events` are what came before the violation; a GoAway is
                 queued. Nothing else is raised, whatever the bytes.
         """
-        raise NotImplementedError
+        events: list[Event] = []
+        if self._table.closed or not data:
+            return events
+        self._liveness.heard = now
+        try:
+            self._receiver.receive(data, now, events)
+        except RemoteProtocolError as exc:
+            self.close()
+            self._scheduler.control(FrameType.GO_AWAY, 0, GoAwayCode.PROTOCOL_ERROR)
+            exc.events = events
+            raise
+        return events
 
     def open_stream(self, now: float) -> int:
         """Open a stream; its SYN goes out with the next `data_to_send`, ahead of its data. Returns its id.
@@ -82,7 +121,10 @@ class Session:
             SessionClosedError, GoneAwayError, TooManyStreamsError, TooManyPendingOpensError, StreamIdsExhaustedError:
                 it cannot be opened; all are `LocalProtocolError`.
         """
-        raise NotImplementedError
+        stream = self._table.open(now)
+        stream.syn_pending = True
+        self._scheduler.flag(stream)
+        return stream.id
 
     def send_data(self, stream_id: int, data: Buffer) -> None:
         """Queue bytes on a stream, without limit: watch `buffered()`. The buffer must not be changed afterwards.
@@ -90,22 +132,35 @@ class Session:
         Raises:
             StreamNotOpenError: no such stream, or `end_stream` was called.
         """
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.fin_pending or StreamInput.SEND_DATA not in TRANSITIONS[stream.state]:
+            raise StreamNotOpenError(f"stream {stream_id} is not open for sending")
+        if type(data) is memoryview and data.format != "B":
+            data = data.cast("B")
+        if data:
+            self._scheduler.push(stream, data)
 
     def buffered(self, stream_id: int) -> int:
         """Bytes queued on the stream and not yet handed out; 0 for a stream that is over."""
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.queued
 
     @property
     def total_buffered(self) -> int:
         """Bytes queued on all streams."""
-        raise NotImplementedError
+        return self._scheduler.queued
 
     def notify_drained(self, stream_id: int, below: int) -> None:
         """Give a `Drained` event, once, as soon as `buffered(stream_id)` is at most `below` (a no-op for a stream that
         is over). The event comes from `events()`, also when it is so already.
         """
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.queued <= below:
+            self._scheduler.events.append(Drained(stream_id))
+        else:
+            stream.drained_mark = below
 
     def end_stream(self, stream_id: int) -> None:
         """Half-close: a FIN follows the queued data.
@@ -113,11 +168,17 @@ class Session:
         Raises:
             StreamNotOpenError: no such stream, or it was called before.
         """
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.fin_pending or StreamInput.SEND_FIN not in TRANSITIONS[stream.state]:
+            raise StreamNotOpenError(f"stream {stream_id} is not open for sending")
+        self._scheduler.end(stream)
 
     def reset_stream(self, stream_id: int, code: int = 0) -> None:
         """End a stream in both directions; queued data is dropped, no event follows. A no-op for one that is over."""
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._table.advance(stream, StreamInput.SEND_RST)
+            self._scheduler.reset(stream, code)
 
     def consumed(self, stream_id: int, n: int, now: float) -> None:
         """Say that `n` bytes of the stream's `DataReceived` are dealt with, so that the peer may send more.
@@ -127,7 +188,17 @@ class Session:
         Raises:
             LocalProtocolError: more than was received.
         """
-        raise NotImplementedError
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        window = stream.receive_window
+        if not window.consumed(n):
+            raise LocalProtocolError(
+                f"{n} bytes consumed on stream {stream_id}, but {window.unconsumed} are there to be"
+            )
+        if window.due and StreamInput.SEND_WINDOW in TRANSITIONS[stream.state]:
+            stream.credit_pending += window.grant(now, self._liveness.path_delay)
+            self._scheduler.flag(stream)
 
     def data_to_send(self, limit: int) -> list[Buffer]:
         """What to write next: whole frames, control before data, streams in turn.
@@ -139,19 +210,23 @@ class Session:
             Buffers to write in order, empty if there is nothing. They are never changed later. What is returned counts
             as sent: write it, or close the connection.
         """
-        raise NotImplementedError
+        return self._scheduler.take(limit)
 
     @property
     def has_output(self) -> bool:
         """Whether `data_to_send` would return something."""
-        raise NotImplementedError
+        return self._scheduler.has_output
 
     def events(self) -> list[Event]:
-        """What our own calls brought about since the last time: `Drained`, and `StreamClosed` when our FIN was the last.
+        """What our own calls brought about since last asked: `Drained`, and `StreamClosed` when our FIN was the last.
 
         Ask after `data_to_send` and after a turn of other calls; cheap when there is nothing.
         """
-        raise NotImplementedError
+        events = self._scheduler.events
+        if events:
+            self._scheduler.events = []
+            return events
+        return []
 
     def ping(self, now: float) -> None:
         """Measure the round trip: a `Pong` event follows. A no-op while an earlier ping is not yet answered.
@@ -159,11 +234,16 @@ class Session:
         Raises:
             SessionClosedError: the session is over.
         """
-        raise NotImplementedError
+        if self._table.closed:
+            raise SessionClosedError
+        if not self._liveness.is_probing:
+            self._scheduler.control(FrameType.PING, Flag.SYN, self._liveness.ping_sent(now))
 
     def go_away(self, code: int = GoAwayCode.NORMAL) -> None:
         """Take no new streams from now on; those that are open go on. A no-op the second time."""
-        raise NotImplementedError
+        if not (self._table.gone_away or self._table.closed):
+            self._table.gone_away = True
+            self._scheduler.control(FrameType.GO_AWAY, 0, code)
 
     def tick(self, now: float) -> float | None:
         """Do what time demands: probe a silent peer, find a dead one, give up memory that idles.
@@ -174,32 +254,57 @@ class Session:
         Raises:
             PeerDeadError: not one byte for `dead_after` seconds; the session is over.
         """
-        raise NotImplementedError
+        if self._table.closed:
+            return None
+        verdict = self._liveness.check(now)
+        if verdict is Verdict.PROBE:
+            self.ping(now)
+        elif verdict is Verdict.DEAD:
+            self.close()
+            raise PeerDeadError(now - self._liveness.heard)
+        return self._liveness.deadline
 
     def close(self) -> None:
         """The connection is gone, or is about to be: drop everything, give the memory back. A no-op the second time."""
-        raise NotImplementedError
+        if not self._table.closed:
+            for stream in self._table.close():
+                self._scheduler.drop(stream)
+            self._scheduler.urgent.clear()
+            self._scheduler.events.clear()
 
     @property
     def is_closed(self) -> bool:
         """Whether the session is over: by `close`, a violation, or a dead peer."""
-        raise NotImplementedError
+        return self._table.closed
 
     @property
     def may_open(self) -> bool:
         """Whether neither side sent GoAway and the session is not over."""
-        raise NotImplementedError
+        table = self._table
+        return not (table.gone_away or table.peer_gone_away or table.closed)
 
     @property
     def stream_count(self) -> int:
         """Live streams."""
-        raise NotImplementedError
+        return len(self._streams)
 
     @property
     def rtt(self) -> float | None:
         """Seconds, the last measured round trip; None before the first."""
-        raise NotImplementedError
+        return self._liveness.rtt
 
     def statistics(self) -> SessionStatistics:
         """The session's counters."""
-        raise NotImplementedError
+        table = self._table
+        return SessionStatistics(
+            streams=len(self._streams),
+            streams_opened=table.opened,
+            streams_accepted=table.accepted,
+            streams_refused=table.refused,
+            pending_opens=table.pending_opens,
+            bytes_in=self._receiver.bytes_in,
+            bytes_out=self._scheduler.bytes_out,
+            queued=self._scheduler.queued,
+            window_reserved=self._budget.used,
+            rtt=self._liveness.rtt,
+        )

@@ -1,24 +1,45 @@
-"""Flow control, pure: who may send how much, and how windows grow and shrink under a memory budget."""
+"""Flow control, pure: who may send how much, and how windows grow and shrink under a memory budget.
+
+Only payload of Data frames counts, and only a stream at a time: yamux has no window of the session. Credit once granted
+cannot be taken back, so a window shrinks by not returning all of what was used.
+"""
 
 from __future__ import annotations
 
-__all__ = ["MemoryBudget"]
+from common.yamux.config import INITIAL_WINDOW
+
+__all__ = ["LEAST_DELAY", "MemoryBudget", "ReceiveWindow", "SendWindow"]
+
+_MOST_CREDIT = 0xFFFF_FFFF
+"""hashicorp/yamux counts credit in a uint32; more than this would wrap around in it."""
+
+LEAST_DELAY = 0.005
+"""Seconds that count as the round trip when the measured one is shorter or not known. On a fast path it is not the wire
+that delays credit but both ends' event loops: a window of 256 KiB holds a loopback tunnel to half of its throughput."""
 
 
 class MemoryBudget:
-    """Bytes that receive windows may take beyond what the protocol gives to every stream.
+    """Bytes that receive windows may take beyond the 256 KiB which the protocol gives to every stream.
+
+    While there is plenty, whoever asks first gets it. From three quarters on the budget is `pressed`: then each holder
+    should come down to its `fair_share`, and none may grow beyond it.
 
     Args:
         total: bytes.
         parent: a budget that must have room too: the process's, for a session's.
     """
 
-    __slots__ = ("_parent", "_total", "_used")
+    __slots__ = ("_holders", "_parent", "_total", "_used")
 
     def __init__(self, total: int, *, parent: MemoryBudget | None = None) -> None:
         self._total = total
         self._used = 0
+        self._holders = 0
         self._parent = parent
+
+    def __repr__(self) -> str:
+        pressed = ", pressed" if self.pressed else ""
+        return f"<MemoryBudget {self._used} of {self._total} bytes, {self._holders} holders{pressed}>"
 
     @property
     def total(self) -> int:
@@ -29,3 +50,162 @@ class MemoryBudget:
     def used(self) -> int:
         """Bytes reserved now."""
         return self._used
+
+    @property
+    def holders(self) -> int:
+        """Windows that hold a reservation now."""
+        return self._holders
+
+    @property
+    def pressed(self) -> bool:
+        """Whether this budget, or one above it, is three quarters used."""
+        return self._used * 4 > self._total * 3 or (self._parent is not None and self._parent.pressed)
+
+    @property
+    def fair_share(self) -> int:
+        """Bytes that each holder may keep while the budget is pressed."""
+        share = self._total // max(self._holders, 1)
+        return share if self._parent is None else min(share, self._parent.fair_share)
+
+    def reserve(self, n: int, *, first: bool) -> bool:
+        """Reserve `n` bytes here and above, or nothing. `first`: the asker holds none yet."""
+        if self._used + n > self._total:
+            return False
+        if self._parent is not None and not self._parent.reserve(n, first=first):
+            return False
+        self._used += n
+        self._holders += first
+        return True
+
+    def release(self, n: int, *, last: bool) -> None:
+        """Give back `n` bytes here and above. `last`: the asker holds none any more."""
+        self._used -= n
+        self._holders -= last
+        if self._parent is not None:
+            self._parent.release(n, last=last)
+
+
+class SendWindow:
+    """What we may send on a stream.
+
+    1. It starts at 256 KiB.
+    2. Each payload byte sent takes one; it never goes below 0, since at most `available` is sent.
+    3. Each WindowUpdate adds its length; beyond 2^32 - 1 the peer is wrong.
+    """
+
+    __slots__ = ("available",)
+
+    def __init__(self) -> None:
+        self.available = INITIAL_WINDOW
+
+    def granted(self, n: int) -> bool:
+        """The peer granted `n` bytes; False, and nothing changed, if that is more than can be."""
+        if self.available + n > _MOST_CREDIT:
+            return False
+        self.available += n
+        return True
+
+
+class ReceiveWindow:
+    """What the peer may send on a stream, and when it is told.
+
+    At every moment `size = available + unconsumed + owed`: a byte of the window is either credit that the peer holds, a
+    payload byte that our side has not dealt with, or credit to return. The cases:
+
+    1. The stream opens: available is 256 KiB, by the protocol. A larger initial window owes the rest, which goes out
+       with the SYN or ACK, if the budget has it.
+    2. Payload arrives: available to unconsumed. More than available: the peer overran, nothing changes.
+    3. Our side consumes: unconsumed to owed.
+    4. Owed has reached half of the size: it is granted, owed to available. Earlier would be more frames for nothing:
+       until then either the peer holds enough, or our side has enough to consume.
+    5. At a grant, when a window's worth is used up within two round trips, the size doubles: the path can carry more
+       than the window lets it. The growth is reserved in the budget, or it does not happen.
+    6. At a grant under memory pressure, a size above the fair share is halved instead, by keeping what is owed.
+    7. The stream is over: what was reserved is released.
+    """
+
+    __slots__ = ("_budget", "_limit", "_since", "available", "owed", "size")
+
+    def __init__(self, initial: int, limit: int, budget: MemoryBudget, now: float) -> None:
+        self.available = INITIAL_WINDOW
+        self.size = INITIAL_WINDOW
+        self.owed = 0
+        self._limit = limit
+        self._budget = budget
+        self._since = now
+        if initial > INITIAL_WINDOW:
+            self._grow(initial - INITIAL_WINDOW)
+
+    def __repr__(self) -> str:
+        return f"<ReceiveWindow {self.size}: {self.available} granted, {self.unconsumed} unconsumed, {self.owed} owed>"
+
+    @property
+    def unconsumed(self) -> int:
+        """Bytes received and not yet consumed."""
+        return self.size - self.available - self.owed
+
+    @property
+    def due(self) -> bool:
+        """Whether credit should be granted now (case 4)."""
+        return self.owed * 2 >= self.size
+
+    def received(self, n: int) -> bool:
+        """`n` payload bytes arrived; False, and nothing changed, if the peer may not send as many."""
+        if n > self.available:
+            return False
+        self.available -= n
+        return True
+
+    def consumed(self, n: int) -> bool:
+        """`n` bytes are dealt with; False, and nothing changed, if fewer were received."""
+        if not 0 <= n <= self.unconsumed:
+            return False
+        self.owed += n
+        return True
+
+    def initial_grant(self) -> int:
+        """The credit to put on SYN or ACK (case 1)."""
+        grant, self.owed = self.owed, 0
+        self.available += grant
+        return grant
+
+    def grant(self, now: float, round_trip: float) -> int:
+        """Return what is owed to the peer, growing or shrinking first (cases 4 to 6). Call it when `due`.
+
+        Args:
+            now: the time.
+            round_trip: seconds; `LEAST_DELAY` counts if it is longer.
+
+        Returns:
+            The delta of the WindowUpdate to send; 0 if a shrinking window keeps all of it.
+        """
+        elapsed, self._since = now - self._since, now
+        extra = self.size - INITIAL_WINDOW
+        if self._budget.pressed and extra > self._budget.fair_share:
+            self._shrink(min(self.owed, self.size // 2, extra))
+        # A part of the window used in `elapsed` is the whole of it in `elapsed * size / owed`.
+        elif elapsed * self.size < 2 * max(round_trip, LEAST_DELAY) * self.owed:
+            self._grow(min(self.size, self._limit - self.size))
+        grant, self.owed = self.owed, 0
+        self.available += grant
+        return grant
+
+    def release(self) -> None:
+        """The stream is over (case 7). Nothing else may be called afterwards."""
+        extra = self.size - INITIAL_WINDOW
+        if extra:
+            self.size = INITIAL_WINDOW
+            self._budget.release(extra, last=True)
+
+    def _grow(self, n: int) -> None:
+        extra = self.size - INITIAL_WINDOW
+        if n <= 0 or (self._budget.pressed and extra + n > self._budget.fair_share):
+            return
+        if self._budget.reserve(n, first=not extra):
+            self.size += n
+            self.owed += n
+
+    def _shrink(self, n: int) -> None:
+        self.size -= n
+        self.owed -= n
+        self._budget.release(n, last=self.size == INITIAL_WINDOW)
