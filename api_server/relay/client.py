@@ -1,0 +1,232 @@
+"""The relay's internal HTTP, as the API server calls it: sessions, revocations, events.
+
+Bodies are msgpack. Errors come back as the classes of `common.sessions.errors`, chosen by the code in the relay's
+answer, so that a caller cannot tell a relay from a store in its own process. The data path does not come through here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, Generator
+from types import TracebackType
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgpack
+import msgspec
+
+from api_server.relay.events import EventCutter, EventPosition, SessionEvent
+from api_server.relay.problems import MSGPACK, error_from_answer
+from common.crypto.session_tokens import CredentialId
+from common.ids import DeviceId, SessionId, TeamId
+from common.secret import Secret
+from common.sessions.errors import RelayUnavailableError, SessionStoreError
+from common.sessions.interfaces import Page, Summary
+
+__all__ = ["ProxyClient"]
+
+_EVENTS_SILENCE: Final = 60.0
+"""Seconds without a byte after which an event stream counts as dead; the relay sends a comment every 15."""
+
+_READY_TIMEOUT: Final = 2.0
+"""Seconds; whoever asks whether this process is ready waits for it."""
+
+T = TypeVar("T")
+
+
+class _Closed(msgspec.Struct, frozen=True):
+    """The answer to a close."""
+
+    closed: bool
+
+
+class _InternalKey(httpx.Auth):
+    """Adds the key to each request, so that it does not stand in the client's default headers."""
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        yield request
+
+
+class ProxyClient:
+    """Calls one relay. Use it as an async context manager, or call `aclose`.
+
+    Args:
+        url: of the relay's internal HTTP.
+        key: the internal key; None where a client certificate in `tls` stands for it.
+        tls: for `https`; with a client certificate loaded it is mutual TLS.
+        timeout: seconds for one call, and for connecting.
+        transport: how httpx reaches the relay; for tests.
+    """
+
+    __slots__ = ("_http", "_url")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: Secret | None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 5.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url = url
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            auth=_InternalKey(key) if key is not None else None,
+            headers={"Accept": MSGPACK},
+            timeout=timeout,
+            verify=tls if tls is not None else True,
+            # The relay is reached directly: a proxy of the environment is for the world outside.
+            trust_env=False,
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ProxyClient {self._url}>"
+
+    async def __aenter__(self) -> ProxyClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def sessions(
+        self, team: TeamId, *, device: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """A page of the team's sessions; with `device` (an id or name) only that device's.
+
+        Raises:
+            InvalidCursorError: `cursor` is not one that a page gave.
+            RelayUnavailableError: the relay does not answer.
+        """
+        query: dict[str, str | int] = {"team": team, "limit": limit}
+        if device is not None:
+            query["device"] = device
+        if cursor is not None:
+            query["cursor"] = cursor
+        return await self._call("GET", "/internal/sessions", Page, query)
+
+    async def session(self, team: TeamId, session_id: SessionId) -> Summary:
+        """One session.
+
+        Raises:
+            SessionNotFoundError: the team has no such session.
+            RelayUnavailableError: the relay does not answer.
+        """
+        return await self._call("GET", f"/internal/sessions/{session_id}", Summary, {"team": team})
+
+    async def close_session(
+        self, team: TeamId, session_id: SessionId, *, epoch: int | None = None, reason: str | None = None
+    ) -> bool:
+        """Close a session; with `epoch` only if it is of that one. Returns whether there was one to close.
+
+        Raises:
+            SessionReplacedError: it is of another epoch.
+            RelayUnavailableError: the relay does not answer.
+        """
+        query: dict[str, str | int] = {"team": team}
+        if epoch is not None:
+            query["epoch"] = epoch
+        if reason is not None:
+            query["reason"] = reason
+        return (await self._call("DELETE", f"/internal/sessions/{session_id}", _Closed, query)).closed
+
+    async def revoke_device(self, team: TeamId, device: DeviceId, *, expires_at: float) -> None:
+        """Refuse a device from now on, and close what it has open.
+
+        Args:
+            expires_at: when the last session token that it was given has expired, seconds since the Unix epoch: the
+                relay may forget the revocation then.
+
+        Raises:
+            RelayUnavailableError: the relay could not be told, and may still admit it.
+        """
+        await self._revoke("device", device, team, expires_at)
+
+    async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
+        """Refuse a session token from now on, and close the session that was admitted with it.
+
+        Args:
+            credential: the `jti` of the token.
+            expires_at: when the token has expired by itself, seconds since the Unix epoch.
+
+        Raises:
+            RelayUnavailableError: the relay could not be told, and may still honour it.
+        """
+        await self._revoke("credential", credential, team, expires_at)
+
+    async def _revoke(self, kind: str, subject: str, team: TeamId, expires_at: float) -> None:
+        body = msgpack.packb({"kind": kind, "team": team, "expires_at": expires_at})
+        await self._request("PUT", f"/internal/revocations/{quote(subject, safe='')}", {}, body)
+
+    async def reachable(self) -> bool:
+        """Whether the relay answers and takes new tunnels and streams; never raises."""
+        try:
+            answer = await self._http.get("/readyz", timeout=_READY_TIMEOUT)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200
+
+    async def events(self, position: EventPosition) -> AsyncGenerator[SessionEvent | None, None]:
+        """What happens to sessions, from `position` on; endless.
+
+        Args:
+            position: moved forward with each event, so that a second call goes on where the first broke off.
+
+        Yields:
+            Events, oldest first. None says that some were lost, because the relay restarted or because we were away
+            for too long: whatever was learned from events must be learned anew from the list.
+
+        Raises:
+            RelayUnavailableError: the relay does not answer, or the stream broke off.
+        """
+        headers = {"Accept": "text/event-stream"}
+        if position.last_id is not None:
+            headers["Last-Event-ID"] = position.last_id
+        timeout = httpx.Timeout(self._http.timeout, read=_EVENTS_SILENCE)
+        try:
+            async with self._http.stream("GET", "/internal/events", headers=headers, timeout=timeout) as answer:
+                if answer.status_code != 200:
+                    raise _error(answer, await answer.aread())
+                cutter = EventCutter(position)
+                async for text in answer.aiter_text():
+                    for event in cutter.feed(text):
+                        yield event
+        except httpx.HTTPError as exc:
+            raise RelayUnavailableError(f"the event stream of the relay at {self._url} broke off") from exc
+        raise RelayUnavailableError(f"the relay at {self._url} ended the event stream")
+
+    async def _call(self, method: str, path: str, answer_type: type[T], query: dict[str, str | int]) -> T:
+        answer = await self._request(method, path, query)
+        try:
+            value: Any = msgpack.unpackb(answer)
+            return msgspec.convert(value, answer_type)
+        except (ValueError, msgpack.UnpackException, msgspec.MsgspecError) as exc:
+            raise RelayUnavailableError(f"the relay at {self._url} answered {path} with something else") from exc
+
+    async def _request(self, method: str, path: str, query: dict[str, str | int], body: bytes | None = None) -> bytes:
+        headers = {"Content-Type": MSGPACK} if body is not None else None
+        try:
+            answer = await self._http.request(method, path, params=query, content=body, headers=headers)
+        except httpx.HTTPError as exc:
+            raise RelayUnavailableError(f"the relay at {self._url} does not answer: {type(exc).__name__}") from exc
+        if answer.status_code >= 300:
+            raise _error(answer, answer.content)
+        return answer.content
+
+
+def _error(answer: httpx.Response, body: bytes) -> SessionStoreError:
+    return error_from_answer(
+        answer.status_code, answer.headers.get("Content-Type", ""), body, answer.headers.get("Retry-After", "")
+    )

@@ -1,0 +1,92 @@
+"""From a device's name to a stream to its service: the pool first, then the directory and the forwarder.
+
+"Look up, then open" is a race with the device, which may reconnect between the two. The open carries the epoch that the
+lookup found. If the relay says that the session is gone or was replaced, the lookup was old: it is done again, once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from api_server.relay.directory import SessionDirectory
+from api_server.relay.forwarder import Forwarder
+from api_server.relay.pool import StreamPool
+from api_server.relay.stream import RelayStream
+from common.ids import ServiceName, TeamId
+from common.sessions.errors import DeviceOfflineError, SessionNotFoundError, SessionReplacedError
+from common.sessions.interfaces import DEFAULT_OPEN_OPTIONS, OpenOptions
+from common.tunnel.stream import StreamSink
+
+__all__ = ["ServiceDialer"]
+
+
+class ServiceDialer:
+    """Gets streams to services of devices.
+
+    Args:
+        directory: knows where a device is.
+        forwarder: opens fresh streams.
+        pool: holds idle ones.
+    """
+
+    __slots__ = ("directory", "forwarder", "pool")
+
+    def __init__(self, directory: SessionDirectory, forwarder: Forwarder, pool: StreamPool) -> None:
+        self.directory = directory
+        self.forwarder = forwarder
+        self.pool = pool
+
+    def take(
+        self, team: TeamId, device: str, service: ServiceName, now: float, max_idle: float | None = None
+    ) -> RelayStream | None:
+        """An idle stream to the service, without waiting; None if there is none, or if the device has to be looked up.
+
+        Args:
+            now: seconds, monotonic.
+            max_idle: seconds that the stream may have been idle at most.
+
+        Raises:
+            DeviceOfflineError: the device is known to be offline.
+        """
+        location = self.directory.get_nowait(team, device)
+        return None if location is None else self.pool.take(location.session_id, service, now, max_idle)
+
+    async def dial(
+        self,
+        team: TeamId,
+        device: str,
+        service: ServiceName,
+        sink: StreamSink | None = None,
+        options: OpenOptions = DEFAULT_OPEN_OPTIONS,
+    ) -> RelayStream:
+        """Open a fresh stream to the service.
+
+        Args:
+            sink: gets the stream's bytes; with None they are held until `RelayStream.attach`.
+            options: `epoch` is set here.
+
+        Raises:
+            DeviceOfflineError: the device has no session, or each that was found was over already.
+            ServiceRefusedError, ServiceTimeoutError, OverCapacityError, DrainingError, RelayUnavailableError: as
+                `Handle.open_stream` says.
+        """
+        try:
+            return await self._dial(team, device, service, sink, options)
+        except (SessionNotFoundError, SessionReplacedError):
+            pass
+        try:
+            return await self._dial(team, device, service, sink, options)
+        except (SessionNotFoundError, SessionReplacedError) as exc:
+            raise DeviceOfflineError(f"the device {device} reconnects faster than it can be reached") from exc
+
+    async def _dial(
+        self, team: TeamId, device: str, service: ServiceName, sink: StreamSink | None, options: OpenOptions
+    ) -> RelayStream:
+        location = await self.directory.get(team, device)
+        try:
+            return await self.forwarder.open(
+                location.session_id, team, service, sink, msgspec.structs.replace(options, epoch=location.epoch)
+            )
+        except (SessionNotFoundError, SessionReplacedError):
+            self.directory.forget(team, device, location)
+            raise
