@@ -1,0 +1,69 @@
+"""The relay's composition root: settings in, exit code out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+
+import uvloop
+
+from common.crypto.keyfiles import write_public
+from common.errors import HomeportError
+from common.logging import configure, get_logger
+from remote_proxy.relay import Relay
+from remote_proxy.settings import RelaySettings
+
+__all__ = ["run"]
+
+_SPARE_DESCRIPTORS = 1024
+"""Descriptors for internal connections and files, beside those of the tunnels."""
+
+
+def run(settings: RelaySettings) -> int:
+    """Run a relay until SIGTERM or SIGINT, drain it, and return the exit code. A second signal ends the grace."""
+    configure(format=settings.log_format, level=settings.log_level)
+    log = get_logger("relay")
+    try:
+        _raise_descriptor_limit(settings.max_tunnels + _SPARE_DESCRIPTORS)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except HomeportError as exc:
+        log.error("the relay cannot start", code=exc.code, detail=exc.detail)  # noqa: TRY400  the detail says it all
+        return 1
+    except OSError as exc:
+        log.error("the relay cannot listen", detail=str(exc))  # noqa: TRY400
+        return 1
+    return 0
+
+
+async def _serve(settings: RelaySettings) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    async with Relay(settings) as relay:
+
+        def on_signal() -> None:
+            if stop.is_set():
+                relay.hurry()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        if settings.ready_file is not None:
+            ready = {"pid": os.getpid(), "tunnel": relay.tunnel_url, "internal": relay.internal_url}
+            write_public(settings.ready_file, json.dumps(ready) + "\n")
+        await stop.wait()
+        await relay.drain()
+
+
+def _raise_descriptor_limit(wanted: int) -> None:
+    """Allow this process `wanted` open files, as far as the system lets it; a tunnel is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit < wanted:
+        get_logger("relay").warning("fewer open files than max_tunnels needs", limit=limit, wanted=wanted)

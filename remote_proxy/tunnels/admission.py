@@ -1,0 +1,108 @@
+"""Who may open a tunnel: one synchronous decision a handshake, from public keys and memory alone.
+
+The order is by cost and by what a refusal gives away. Drain and rate are checked before the signature, so that a flood
+costs no signature checks; capacity after it, so that a stranger learns nothing of it, and so that a device that is
+connected already (its old tunnel may be dead, unnoticed) is let in however full the relay is.
+
+    draining                      503 draining                with Retry-After
+    too many handshakes a second  429 rate_limited            with Retry-After
+    revocations not known yet     503 not_ready               with Retry-After (only with `await_revocations`)
+    token                         401 invalid_session_token, session_token_expired
+    revoked                       403 revoked
+    too many tunnels              503 over_capacity           with Retry-After
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from common.crypto.errors import CredentialError
+from common.crypto.session_tokens import SessionClaims, SessionTokenVerifier
+from common.tunnel.handshake import Admission, HandshakeRequest, Refusal
+from remote_proxy.limits import TokenBucket
+from remote_proxy.tunnels.epochs import EpochSource
+from remote_proxy.tunnels.session import LiveTunnel, TunnelContext, revocation_keys
+
+__all__ = ["ADMITTED", "AdmissionLimits", "Gate"]
+
+ADMITTED = "admitted"
+"""The outcome of a handshake that was not refused; the others are the codes of the refusals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionLimits:
+    """How many may come in."""
+
+    max_tunnels: int
+    handshakes_per_second: float
+    handshakes_burst: float
+    await_revocations: bool = False
+    """Admit nobody before `Revocations.told`."""
+    retry_after: float = 5.0
+    """Seconds that a device refused for capacity should stay away."""
+
+
+class Gate:
+    """Decides on handshakes, and counts the outcomes.
+
+    Args:
+        context: what the tunnels share.
+        verifier: checks session tokens.
+        limits: how many may come in.
+    """
+
+    def __init__(self, context: TunnelContext, verifier: SessionTokenVerifier, limits: AdmissionLimits) -> None:
+        self._context = context
+        self._verifier = verifier
+        self._limits = limits
+        self._epochs = EpochSource(context.clock)
+        self._rate = TokenBucket(limits.handshakes_per_second, limits.handshakes_burst, now=context.clock.monotonic())
+        self._closed_for: float | None = None
+        self.outcomes: Counter[str] = Counter()
+
+    def close(self, retry_after: float) -> None:
+        """Admit nobody any more: the relay is draining. Devices are told to come back after that many seconds."""
+        self._closed_for = retry_after
+
+    def admit(self, request: HandshakeRequest) -> Admission | Refusal:
+        """The decision on one handshake."""
+        decision = self._decide(request)
+        if isinstance(decision, Refusal):
+            self.outcomes[decision.code] += 1
+            return decision
+        self.outcomes[ADMITTED] += 1
+        return Admission(handler=LiveTunnel(self._context, decision, epoch=self._epochs.next(), request=request))
+
+    def _decide(self, request: HandshakeRequest) -> SessionClaims | Refusal:
+        if self._closed_for is not None:
+            return Refusal(
+                status=503, code="draining", title="The relay is draining", retry_after=max(1.0, self._closed_for)
+            )
+        clock = self._context.clock
+        wait = self._rate.take(clock.monotonic())
+        if wait:
+            return Refusal(status=429, code="rate_limited", title="Too many handshakes", retry_after=max(1.0, wait))
+        if self._limits.await_revocations and not self._context.revocations.told:
+            return Refusal(
+                status=503, code="not_ready", title="Not ready", detail="revocations are not known yet", retry_after=1.0
+            )
+        try:
+            claims = self._verifier.verify(request.token.reveal(), clock.wall())
+        except CredentialError as exc:
+            return Refusal(status=exc.status, code=exc.code, title=exc.title, detail=exc.detail)
+        if self._context.revocations.revoked(revocation_keys(claims), clock.wall()):
+            return Refusal(
+                status=403, code="revoked", title="Revoked", detail="the device or its credential was revoked"
+            )
+        if len(self._context.live) >= self._limits.max_tunnels and not self._context.store.holds(
+            claims.team, claims.device
+        ):
+            return Refusal(
+                status=503,
+                code="over_capacity",
+                title="Over capacity",
+                detail="the relay has as many tunnels as it may have",
+                retry_after=self._limits.retry_after,
+            )
+        return claims
