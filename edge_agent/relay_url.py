@@ -46,8 +46,8 @@ class RelayUrl:
         try:
             parts = urlsplit(text)
             port = parts.port
-        except ValueError as exc:
-            raise RelayUrlError(f"the relay URL cannot be read: {exc}") from exc
+        except ValueError:  # its text quotes a part of the URL, which may be a secret in the wrong place
+            raise RelayUrlError("the relay URL cannot be read; check its brackets and its port") from None
         secure = _SECURE.get(parts.scheme)
         if secure is None or not parts.hostname:
             raise RelayUrlError("a relay URL looks like wss://relay.example/tunnel, or ws://127.0.0.1:3800/tunnel")

@@ -126,8 +126,8 @@ def parse_service(spec: str) -> Service:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as exc:
-        raise ServiceSpecError(f"service {name}: the URL cannot be read: {exc}") from exc
+    except ValueError:
+        raise ServiceSpecError(f"service {name}: the URL cannot be read; check its brackets and its port") from None
     if parts.username is not None or parts.password is not None:
         raise ServiceSpecError(f"service {name}: a target takes no user name or password; the service asks for its own")
     if parts.fragment:

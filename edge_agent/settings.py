@@ -12,6 +12,9 @@ from common.settings import Bytes, Seconds, Settings
 
 __all__ = ["AgentSettings"]
 
+_Interval = Annotated[float, Meta(ge=0.01, le=86400, extra={"unit": "seconds"})]
+"""A time that repeats, or that is drawn from: zero would mean a busy loop."""
+
 
 class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `homeport agent` is told."""
@@ -50,19 +53,17 @@ class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
         20.0
     )
     retry_base: Annotated[
-        Seconds,
-        Meta(ge=0.01, description="The first retry comes within this time; each further one within twice the last."),
+        _Interval,
+        Meta(description="The first retry comes within this time; each further one within twice the last."),
     ] = 1.0
-    retry_maximum: Annotated[Seconds, Meta(ge=0.01, description="The longest that retries are apart.")] = 60.0
+    retry_maximum: Annotated[_Interval, Meta(description="The longest that retries are apart.")] = 60.0
     drain_grace: Annotated[
         Seconds, Meta(description="How long streams may go on after the agent was asked to stop.")
     ] = 30.0
     max_streams: Annotated[int, Meta(ge=1, le=65536, description="Streams at a time, over all services.")] = 1024
-    memory_budget: Annotated[Bytes, Meta(ge=1024 * 1024, description="Memory that receive windows may grow into.")] = (
-        64 * 1024 * 1024
-    )
-    health_interval: Annotated[Seconds, Meta(ge=0.01, description="Time between two checks of a service.")] = 10.0
-    health_timeout: Annotated[Seconds, Meta(ge=0.01, description="Time for a service to answer a check.")] = 5.0
+    memory_budget: Annotated[Bytes, Meta(description="Memory that receive windows may grow into.")] = 64 * 1024 * 1024
+    health_interval: Annotated[_Interval, Meta(description="Time between two checks of a service.")] = 10.0
+    health_timeout: Annotated[_Interval, Meta(description="Time for a service to answer a check.")] = 5.0
     health_fall: Annotated[
         int, Meta(ge=1, le=100, description="Failed checks in a row that make a healthy service unhealthy.")
     ] = 2

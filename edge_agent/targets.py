@@ -27,7 +27,16 @@ from edge_agent.errors import (
     TargetUnreachableError,
 )
 
-__all__ = ["AddressTarget", "LocalhostTarget", "NamedTarget", "Target", "connect", "tcp_target", "unix_target"]
+__all__ = [
+    "AddressTarget",
+    "LocalhostTarget",
+    "NamedTarget",
+    "Target",
+    "connect",
+    "meets_itself",
+    "tcp_target",
+    "unix_target",
+]
 
 _FULL_BACKLOG_PAUSE = 0.01
 """Seconds between attempts while a Unix socket's backlog is full: there is nothing to wait on (connect(2), EAGAIN)."""
@@ -193,11 +202,18 @@ async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
                         raise OSError(error, os.strerror(error)) from None
                     break
                 await trio.sleep(_FULL_BACKLOG_PAUSE)
-        if family != socket.AF_UNIX and sock.getsockname() == sock.getpeername():
-            # With nobody listening on a port of the ephemeral range, a connect from that very port meets itself (RFC
-            # 9293 section 3.5, simultaneous open), and a stopped service would look like an echo.
+        if family != socket.AF_UNIX and meets_itself(sock):
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def meets_itself(sock: socket.socket) -> bool:
+    """Whether both ends of the connection are `sock`.
+
+    With nobody listening on a port of the ephemeral range, a connect whose own port the kernel picked to be that very
+    one succeeds (simultaneous open, RFC 9293 section 3.5), and a stopped service would look like an echo.
+    """
+    return bool(sock.getsockname() == sock.getpeername())
