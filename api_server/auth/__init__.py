@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from api_server.auth.credentials import CHALLENGE, Presented, presented
-from api_server.auth.interfaces import PENDING, Action, Authenticator, Decision, Identity, Pending
+from api_server.auth.interfaces import INSTALLATION_ACTIONS, PENDING, Action, Authenticator, Decision, Identity, Pending
 
 __all__ = [
     "CHALLENGE",
+    "INSTALLATION_ACTIONS",
     "PENDING",
     "Action",
     "Authenticator",

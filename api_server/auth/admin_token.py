@@ -13,7 +13,7 @@ from pathlib import Path
 
 from api_server.auth.errors import TooManyAttemptsError
 from api_server.auth.guesses import GuessLimiter
-from api_server.auth.interfaces import Action, Identity
+from api_server.auth.interfaces import INSTALLATION_ACTIONS, Action, Identity
 from common.clock import Clock
 from common.crypto.api_tokens import checksum_holds, hash_token, new_api_token, start
 from common.crypto.errors import KeyFileError
@@ -22,9 +22,6 @@ from common.ids import TeamId
 from common.secret import Secret
 
 __all__ = ["AdminTokenAuthenticator", "ensure_admin_token"]
-
-_INSTALLATION = frozenset({Action.METRICS_READ})
-"""Actions that concern no team."""
 
 
 def ensure_admin_token(path: Path) -> Secret:
@@ -62,8 +59,8 @@ class AdminTokenAuthenticator:
             kind="token",
             id=start(token),
             name="administration token",
-            teams={team: frozenset(Action) - _INSTALLATION},
-            installation=_INSTALLATION,
+            teams={team: frozenset(Action) - INSTALLATION_ACTIONS},
+            installation=INSTALLATION_ACTIONS,
         )
 
     @classmethod

@@ -19,7 +19,7 @@ import msgspec
 from common.ids import TeamId
 from common.secret import Secret
 
-__all__ = ["PENDING", "Action", "Authenticator", "Decision", "Identity", "Pending"]
+__all__ = ["INSTALLATION_ACTIONS", "PENDING", "Action", "Authenticator", "Decision", "Identity", "Pending"]
 
 
 class Action(StrEnum):
@@ -32,7 +32,10 @@ class Action(StrEnum):
     EVENTS_READ = "events.read"
     GATEWAY_CALL = "gateway.call"
     METRICS_READ = "metrics.read"
-    """Concerns the whole installation, not one team."""
+
+
+INSTALLATION_ACTIONS: Final = frozenset({Action.METRICS_READ})
+"""Actions that concern the whole installation, and no team."""
 
 
 class Decision(Enum):

@@ -1,0 +1,1 @@
+"""Devices, and the session tokens that they dial in with."""

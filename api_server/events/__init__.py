@@ -1,0 +1,1 @@
+"""What happens to sessions, as it happens, for people and scripts that follow it."""

@@ -1,0 +1,221 @@
+"""The REST application: routes, and around each the same few steps, in this order.
+
+    answer()         request id, security headers, errors into problem+json, metrics, log
+      refuse         unsafe requests that a browser makes for another site
+      identify       401, unless the route is on the public list
+      bind path and query, authorise the action in the team, bind the body
+        the handler
+
+`build` is called once, by the composition root.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from api_server.auth.credentials import presented
+from api_server.auth.errors import AuthError, UnauthenticatedError
+from api_server.auth.interfaces import PENDING, Authenticator, Identity
+from api_server.http.binding import bind_body, bind_text, encode_json
+from api_server.http.browsers import SECURITY_HEADERS, refuse_cross_site
+from api_server.http.errors import (
+    BodyTooLargeError,
+    InternalError,
+    MalformedRequestError,
+    MethodNotAllowedError,
+    PathNotFoundError,
+)
+from api_server.http.metrics import RestMetrics
+from api_server.http.problems import problem_response
+from api_server.http.public import PUBLIC
+from api_server.http.routes import Caller, Route, authorise
+from common.errors import HomeportError
+from common.logging import Logger, get_logger
+
+__all__ = ["RestApplication"]
+
+_NO_IDENTITY = Identity(kind="service", id="", name="nobody", teams={})
+"""Who calls a public route. It may do nothing."""
+
+_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class RestApplication:
+    """Makes an aiohttp application of routes.
+
+    Args:
+        authenticator: the source of identity.
+        metrics: what is counted.
+        public_origin: the origin of this API behind a reverse proxy, `https://api.example.org`; None without one.
+        max_request_bytes: largest body.
+        log: for requests that change something, and faults.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        metrics: RestMetrics,
+        public_origin: str | None,
+        max_request_bytes: int,
+        log: Logger | None = None,
+    ) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._public_origin = public_origin
+        self._max_request_bytes = max_request_bytes
+        self._log = log if log is not None else get_logger(__name__)
+
+    def build(self, routes: Iterable[Route]) -> web.Application:
+        """The application that serves `routes`."""
+        application = web.Application(middlewares=[self._answer], client_max_size=self._max_request_bytes)
+        application.on_response_prepare.append(_add_headers)
+        for route in routes:
+            application.router.add_route(route.method, route.path, self._endpoint(route))
+            if route.method == "GET":
+                application.router.add_route("HEAD", route.path, self._endpoint(route))
+        return application
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: _Next) -> web.StreamResponse:
+        """Every answer leaves through here, whatever happens behind."""
+        started = time.perf_counter()
+        request_id = "req_" + secrets.token_hex(12)
+        request[_REQUEST_ID] = request_id
+        error: HomeportError | None = None
+        try:
+            response = await self._admit(request, handler)
+        except HomeportError as exc:
+            error = exc
+        except web.HTTPException as exc:
+            error = _of_aiohttp(exc)
+        except Exception:
+            self._log.exception("request failed", request_id=request_id, method=request.method, path=request.path)
+            error = InternalError(f"the log has the cause, under {request_id}")
+        if error is not None:
+            response = problem_response(error, request_id)
+            if _STARTED in request and request.transport is not None:
+                # The head of another answer is on its way. A cut connection is the one thing that still says "failed".
+                request.transport.abort()
+        self._count(request, response, error, time.perf_counter() - started)
+        return response
+
+    async def _admit(self, request: web.Request, handler: _Next) -> web.StreamResponse:
+        refuse_cross_site(request.method, request.headers, self._own_origins(request))
+        request[_IDENTITY] = await self._identify(request)
+        return await handler(request)
+
+    def _own_origins(self, request: web.Request) -> frozenset[str]:
+        if self._public_origin is not None:
+            return frozenset({self._public_origin})
+        return frozenset({f"{request.scheme}://{request.host}".lower()})
+
+    async def _identify(self, request: web.Request) -> Identity:
+        shown = presented(request.raw_headers, request.rel_url.raw_query_string.encode("utf-8", "surrogateescape"))
+        resource = request.match_info.route.resource
+        method = "GET" if request.method == "HEAD" else request.method
+        if resource is not None and (method, resource.canonical) in PUBLIC:
+            return _NO_IDENTITY
+        if shown is None:
+            raise UnauthenticatedError("send Authorization: Bearer hp_..., or X-API-Key: hp_...")
+        address = request.remote or ""
+        identity = self._authenticator.authenticate_nowait(shown.credential, address=address)
+        if identity is PENDING:
+            identity = await self._authenticator.authenticate(shown.credential, address=address)
+        if identity is None:
+            raise UnauthenticatedError("the token is not known here")
+        return identity
+
+    def _endpoint(self, route: Route) -> _Next:
+        """The handler as aiohttp calls it. All that can be found out about it once is found out here."""
+        parameters = route.parameters
+        path_type, query_type = parameters.get("path"), parameters.get("query", _NoQuery)
+        body_type = parameters.get("body")
+        decoder: msgspec.json.Decoder[Any] | None = None if body_type is None else msgspec.json.Decoder(body_type)
+        wants_caller, wants_request = "caller" in parameters, "request" in parameters
+
+        async def endpoint(request: web.Request) -> web.StreamResponse:
+            identity: Identity = request[_IDENTITY]
+            arguments: dict[str, Any] = {}
+            query = bind_text("query", request.query.items(), query_type)
+            if path_type is not None:
+                arguments["path"] = bind_text("path", request.match_info.items(), path_type)
+            if "query" in parameters:
+                arguments["query"] = query
+            teams = authorise(identity, route, getattr(query, "team", None))
+            if decoder is not None:
+                arguments["body"] = await bind_body(request, decoder, self._max_request_bytes)
+            if wants_caller:
+                arguments["caller"] = Caller(
+                    identity=identity, teams=teams, address=request.remote or "", request_id=request[_REQUEST_ID]
+                )
+            if wants_request:
+                arguments["request"] = request
+            result = await route.handler(**arguments)
+            if isinstance(result, web.StreamResponse):
+                return result
+            if result is None:
+                return web.Response(status=route.status)
+            return web.Response(status=route.status, body=encode_json(result), content_type=route.media_type)
+
+        return endpoint
+
+    def _count(
+        self, request: web.Request, response: web.StreamResponse, error: HomeportError | None, seconds: float
+    ) -> None:
+        resource = request.match_info.route.resource
+        route = "none" if resource is None else resource.canonical
+        method = request.method if request.method in hdrs.METH_ALL else "other"
+        self._metrics.requests.labels(route, method, str(response.status)).inc()
+        if response.content_type != "text/event-stream":
+            self._metrics.seconds.labels(route).observe(seconds)
+        if isinstance(error, AuthError) and error.status in (400, 401, 429):
+            self._metrics.refused.labels(error.code).inc()
+        if request.method not in ("GET", "HEAD"):
+            identity: Identity | None = request.get(_IDENTITY)
+            self._log.info(
+                "request",
+                request_id=request[_REQUEST_ID],
+                method=method,
+                path=request.path,
+                status=response.status,
+                code=None if error is None else error.code,
+                identity=None if identity is None else f"{identity.kind}:{identity.id}",
+                address=request.remote,
+            )
+
+
+class _NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of an endpoint that takes no query."""
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Just before a head is sent, that of a stream too."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = request[_REQUEST_ID]
+    request[_STARTED] = True
+
+
+_REQUEST_ID = "homeport.request_id"
+_IDENTITY = "homeport.identity"
+_STARTED = "homeport.started"
+
+
+def _of_aiohttp(error: web.HTTPException) -> HomeportError:
+    """What aiohttp raises by itself, as ours."""
+    match error:
+        case web.HTTPNotFound():
+            return PathNotFoundError("there is nothing at this path; /openapi.json lists what there is")
+        case web.HTTPMethodNotAllowed():
+            return MethodNotAllowedError(error.allowed_methods)
+        case web.HTTPRequestEntityTooLarge():
+            return BodyTooLargeError("the body is too large")
+        case _:
+            return MalformedRequestError(error.reason or "the request cannot be understood")

@@ -1,0 +1,54 @@
+"""The one place where an error becomes an answer: problem+json (RFC 9457) with a stable `code`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from api_server.auth.credentials import CHALLENGE
+from api_server.auth.errors import UnauthenticatedError
+from api_server.http.errors import MethodNotAllowedError
+from common.errors import HomeportError
+
+__all__ = ["Problem", "problem_of", "problem_response"]
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every error looks like (RFC 9457 section 3.1), with two members of ours: `code` and `request_id`."""
+
+    type: str
+    """A name for the kind of problem."""
+    title: str
+    """The kind of problem, for people."""
+    status: int
+    code: str
+    """The kind of problem, for programs; it never changes."""
+    detail: str
+    """What was wrong this time, for people."""
+    request_id: str | None = None
+    """Names the request in the log."""
+
+
+def problem_of(error: HomeportError, request_id: str | None = None) -> Problem:
+    """`error` as it is shown."""
+    return msgspec.convert({**error.problem(), "request_id": request_id}, Problem)
+
+
+def problem_response(error: HomeportError, request_id: str | None = None) -> web.Response:
+    """`error` as an answer, with the headers that its status calls for."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = ", ".join(error.allowed)
+    problem: Any = problem_of(error, request_id)
+    return web.Response(
+        status=error.status, body=msgspec.json.encode(problem), content_type=MEDIA_TYPE, headers=headers
+    )

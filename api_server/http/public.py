@@ -1,0 +1,22 @@
+"""The one list of what is served without an identity. Everything else answers 401 first, even a path that is not there.
+
+None of these depends on who asks, or tells anything about the installation but whether it is up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["PUBLIC"]
+
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/"),
+        ("GET", "/docs"),
+        ("GET", "/docs/errors"),
+        ("GET", "/healthz"),
+        ("GET", "/openapi.json"),
+        ("GET", "/readyz"),
+    }
+)
+"""Method and path, as registered. HEAD goes with GET."""

@@ -1,0 +1,1 @@
+"""The live sessions, as people and scripts see them."""
