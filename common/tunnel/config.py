@@ -28,9 +28,8 @@ class TunnelConfig:
     close_timeout: float = 3.0
     """Seconds that the peer has to answer a WebSocket close, before the connection is cut."""
     stream_idle_timeout: float | None = None
-    """Seconds without a byte either way after which a stream is reset with `TIMEOUT`; None for never."""
-    max_held_control: int = 256 * KIB
-    """Bytes of control messages that may wait for a peer that does not read them; beyond, the tunnel is closed."""
+    """Seconds without a byte either way after which a stream is reset with `TIMEOUT`, a quarter late at most; None for
+    never."""
     link_frames_per_second: float = 100.0
     """WebSocket control frames and empty frames that a peer may send over time; beyond, the tunnel is closed."""
     link_frames_burst: int = 1000

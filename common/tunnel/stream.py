@@ -34,6 +34,7 @@ class ResetCode(IntEnum):
     DRAINING = 5
     SESSION_LOST = 6
     INTERNAL = 7
+    PROTOCOL = 8
 
 
 class StreamSink(Protocol):

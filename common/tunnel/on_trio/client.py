@@ -57,4 +57,3 @@ async def run_client_tunnel(
         ProxyRefusedError: the HTTP proxy said no.
         HandshakeFailedError: no connection, no answer in time, or a broken one.
     """
-    ...

@@ -35,4 +35,3 @@ async def serve_tunnel(
     Returns:
         Why the tunnel ended; None if none was opened (refused, answered plainly, broken or too slow).
     """
-    ...

@@ -1,0 +1,480 @@
+"""A tunnel without I/O: streams with sinks, over a link and a yamux session.
+
+    connection -> receive(bytes) -> link -> session -> sinks
+    streams -> session -> link -> data_to_send() -> connection
+
+A shell owns the connection and calls `receive`, `receive_eof`, `connection_lost`, `tick` and `data_to_send`; the core
+calls it back through `Shell` when there is something to send, or to do earlier than it had said. An owner (one of
+`dialects`) decides what a stream begins with. None of the calls raises on what the peer does, and none waits.
+
+A tunnel goes through three states, one way:
+
+    OPEN --close(), or the peer broke a rule--> CLOSING --answered, cut, or close_timeout--> FINISHED
+    OPEN --the peer closed, the connection broke, the peer is silent------------------------> FINISHED
+
+On leaving OPEN every stream is lost and the owner is told, once. In CLOSING the last words wait to be sent and the
+peer's answer is waited for; when FINISHED, the shell sends what is left and closes the connection.
+
+Callbacks never run inside a call that their own owner made: what such a call brings about is put off to `settle`,
+which every entry point of the shell ends with.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from common.tunnel.config import TunnelConfig
+from common.tunnel.errors import StreamLostError, TunnelLostError
+from common.tunnel.interfaces import CloseReason, TunnelStatistics
+from common.tunnel.link import Link, LinkEnd
+from common.tunnel.stream import Buffer, ResetCode, StreamSink
+from common.tunnel.tunnel_stream import TunnelStream
+from common.yamux import (
+    DataReceived,
+    Drained,
+    Event,
+    GoAwayCode,
+    GoAwayReceived,
+    MemoryBudget,
+    PeerDeadError,
+    RemoteProtocolError,
+    Role,
+    Session,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+
+__all__ = ["FLUSH_SIZE", "Owner", "Shell", "State", "TunnelCore"]
+
+logger = logging.getLogger("homeport.tunnel")
+
+FLUSH_SIZE = 128 * 1024
+"""Bytes of one WebSocket message at most, and so between two looks at whether the connection takes more."""
+
+_NOTHING: Sequence[Buffer] = ()
+_RESET_CODES = {int(code): code for code in ResetCode}
+
+
+class State(Enum):
+    """Where a tunnel is in its life; see the module."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    FINISHED = "finished"
+
+
+class Shell(Protocol):
+    """What the core asks of the code that owns the connection."""
+
+    def output_ready(self) -> None:
+        """There is something to send or to settle: call `settle` and, if the connection takes bytes, `data_to_send`,
+        soon. Called as often as something is added, so it must be cheap.
+        """
+
+    def deadline_moved(self, when: float) -> None:
+        """Call `tick` at `when` already, earlier than it last said."""
+
+
+class Owner(Protocol):
+    """What the core asks of the dialect."""
+
+    def stream_opened(self, stream: TunnelStream) -> None:
+        """The peer opened a stream: give it a sink, or reset it."""
+
+    def stream_over(self, stream: TunnelStream) -> None:
+        """The stream has ended or was reset, and its sink was told."""
+
+    def go_away_received(self) -> None:
+        """The peer takes no new streams."""
+
+    def tick(self, now: float) -> float | None:
+        """Do what time demands; returns when to be called again, at the latest, or None."""
+
+    def tunnel_lost(self, error: TunnelLostError) -> None:
+        """The tunnel is over; the sinks of its streams were told."""
+
+
+class TunnelCore:
+    """See the module.
+
+    Args:
+        link: carries the bytes.
+        role: CLIENT for the device, SERVER for the relay.
+        owner: the dialect.
+        config: limits.
+        clock: seconds on a monotonic clock.
+        budget: memory for receive windows that tunnels share.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_close_deadline",
+        "_deadline",
+        "_final",
+        "_idle_sweep_at",
+        "_last_received",
+        "_later",
+        "_link",
+        "_owner",
+        "_settling",
+        "_shell",
+        "_state",
+        "_streams",
+        "_uses_idle",
+        "config",
+        "session",
+    )
+
+    def __init__(
+        self,
+        link: Link,
+        role: Role,
+        owner: Owner,
+        *,
+        config: TunnelConfig,
+        clock: Callable[[], float],
+        budget: MemoryBudget | None = None,
+    ) -> None:
+        now = clock()
+        self._link = link
+        self._owner = owner
+        self._clock = clock
+        self._shell: Shell | None = None
+        self._state = State.OPEN
+        self._streams: dict[int, TunnelStream] = {}
+        self._later: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
+        self._settling = False
+        self._final: list[Buffer] | None = None
+        self._last_received = now
+        self._close_deadline = 0.0
+        self._uses_idle = config.stream_idle_timeout is not None
+        self._idle_sweep_at = now + (config.stream_idle_timeout or 0.0) / 4
+        self._deadline = now
+        self.config = config
+        self.session = Session(role, config.yamux, now=now, budget=budget)
+
+    def __repr__(self) -> str:
+        return f"<TunnelCore {self._state.value} streams={len(self._streams)} {self._link!r}>"
+
+    # For the shell.
+
+    def attach(self, shell: Shell) -> None:
+        """Say who owns the connection. Call it once, before anything else."""
+        self._shell = shell
+        if self._later or self.has_output:
+            self.output()
+
+    @property
+    def finished(self) -> bool:
+        """Whether to send what `data_to_send` still gives and then close the connection."""
+        return self._state is State.FINISHED
+
+    @property
+    def deadline(self) -> float:
+        """When to call `tick`, at the latest."""
+        return self._deadline
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `data_to_send` has something."""
+        return bool(self._final) or self._link.has_output or self.session.has_output
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the connection. They must never be changed afterwards."""
+        now = self._clock()
+        self._last_received = now
+        link = self._link
+        if self._state is State.OPEN:
+            receive_data = self.session.receive_data
+            for piece in link.receive(data, now):
+                try:
+                    events = receive_data(piece, now)
+                except RemoteProtocolError as error:
+                    self._dispatch(error.events, now)
+                    if self._state is State.OPEN:  # no callback closed it meanwhile
+                        self._violated(str(error))
+                    break
+                if events:
+                    self._dispatch(events, now)
+                    if self.session.is_closed:  # by what a callback did
+                        break
+        elif self._state is State.CLOSING:
+            link.receive(data, now)
+        if link.end is not None:
+            self._link_ended(link.end)
+        if self.has_output:
+            self.output()
+        if self._later:
+            self.settle()
+
+    def receive_eof(self) -> None:
+        """The peer ended the connection."""
+        if self._state is State.OPEN:
+            self._lose(TunnelLostError("the connection ended without a close", reason="network"), State.FINISHED)
+        self._state = State.FINISHED
+        self.settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; nothing can be sent any more."""
+        if self._state is State.OPEN:
+            detail = f"the connection broke: {exc}" if exc else "the connection was cut"
+            self._lose(TunnelLostError(detail, reason="network"), State.FINISHED)
+        self._state = State.FINISHED
+        self._final = None
+        self._shell = None
+        self.settle()
+
+    def tick(self) -> float:
+        """Do what time demands; returns when to call again, at the latest."""
+        now = self._clock()
+        self._deadline = math.inf  # so that `want_tick` counts while this runs
+        if self._state is State.OPEN:
+            when = self._tick_open(now)
+        else:
+            when = self._close_deadline
+            if now >= when:
+                self._state = State.FINISHED
+        self._deadline = min(self._deadline, when)
+        if self._state is State.FINISHED or self.has_output:
+            self.output()
+        self.settle()
+        return self._deadline
+
+    def _tick_open(self, now: float) -> float:
+        try:
+            deadline = self.session.tick(now)
+        except PeerDeadError as error:
+            self._lose(TunnelLostError(str(error), reason="silence"), State.FINISHED)
+            return now
+        if deadline is None:  # the session is over, and so is this tunnel
+            return now
+        if self._uses_idle:
+            if now >= self._idle_sweep_at:
+                self._sweep_idle(now)
+            deadline = min(deadline, self._idle_sweep_at)
+        own = self._owner.tick(now)
+        return deadline if own is None or own > deadline else own
+
+    def _sweep_idle(self, now: float) -> None:
+        timeout = self.config.stream_idle_timeout or 0.0
+        self._idle_sweep_at = now + timeout / 4
+        for stream in list(self._streams.values()):
+            if not stream.may_idle and stream.sweep() > 4:
+                stream.reset(ResetCode.TIMEOUT)
+
+    def data_to_send(self) -> Sequence[Buffer]:
+        """What to send next, about `FLUSH_SIZE` bytes, empty if there is nothing. What is returned counts as sent; the
+        buffers are never changed.
+        """
+        # First, so that a stream has its final sink before its SYN leaves.
+        self.settle()
+        if self._final is not None:
+            final: Sequence[Buffer] = self._final
+            self._final = None
+            return final
+        session = self.session
+        buffers = session.data_to_send(FLUSH_SIZE)
+        out = _NOTHING
+        if buffers:
+            size = 0
+            for buffer in buffers:
+                size += len(buffer)
+            out = self._link.encode(buffers, size)
+            if events := session.events():
+                self._dispatch(events, self._clock())
+        if self._link.has_output:
+            out = (*self._link.control_to_send(), *out)
+        if self._later:
+            self.settle()
+        return out
+
+    def settle(self) -> None:
+        """Run the callbacks that were put off."""
+        if self._settling or not self._later:
+            return
+        self._settling = True
+        later = self._later
+        while later:
+            call, arguments = later.popleft()
+            try:
+                call(*arguments)
+            except Exception:
+                logger.exception("a callback of a tunnel raised")
+        self._later = None
+        self._settling = False
+
+    # For dialects and streams.
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def now(self) -> float:
+        """Seconds on the shell's monotonic clock."""
+        return self._clock()
+
+    def open_stream(self, sink: StreamSink) -> TunnelStream:
+        """Open a stream.
+
+        Raises:
+            LocalProtocolError: the session allows none, see `Session.open_stream`.
+        """
+        stream_id = self.session.open_stream(self._clock())
+        stream = self._streams[stream_id] = TunnelStream(self, stream_id, sink)
+        self.output()
+        return stream
+
+    def output(self) -> None:
+        """There is something to send or to settle: tell the shell."""
+        if self._shell is not None:
+            self._shell.output_ready()
+
+    def call_later(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Put a callback off until the caller's own call has returned."""
+        if self._later is None:
+            self._later = deque()
+        self._later.append((call, arguments))
+        if not self._settling:
+            self.output()
+
+    def want_tick(self, when: float) -> None:
+        """Have `tick` called at `when`, if it would be later."""
+        if when < self._deadline:
+            self._deadline = when
+            if self._shell is not None:
+                self._shell.deadline_moved(when)
+
+    def forget(self, stream: TunnelStream) -> None:
+        """The stream is over."""
+        self._streams.pop(stream.id, None)
+
+    def stream_over(self, stream: TunnelStream, error: StreamLostError | None) -> None:
+        """Tell the stream's sink, then the owner."""
+        sink = stream.sink
+        stream.sink = None
+        if sink is not None:
+            try:
+                sink.connection_lost(error)
+            except Exception:
+                logger.exception("a sink raised from connection_lost")
+        self._owner.stream_over(stream)
+
+    def violated(self, detail: str, reason: str = CloseReason.PROTOCOL_ERROR) -> None:
+        """The peer broke a rule of the dialect: end the tunnel, saying why."""
+        if self._state is State.OPEN:
+            self.session.go_away(GoAwayCode.PROTOCOL_ERROR)
+            self._violated(detail, reason)
+
+    def close(self, reason: str) -> None:
+        """End the tunnel; see `common.tunnel.interfaces.Tunnel.close`."""
+        if self._state is State.OPEN:
+            self.session.go_away(GoAwayCode.NORMAL)
+            error = TunnelLostError(f"closed by this side: {reason}", reason=reason)
+            self._say_goodbye(reason, violation=False)
+            self._lose(error, State.CLOSING)
+
+    def statistics(self, *, own_streams: int, streams_total: int, draining: bool) -> TunnelStatistics:
+        """The counters, the dialect's own streams left out."""
+        session = self.session.statistics()
+        return TunnelStatistics(
+            streams=len(self._streams) - own_streams,
+            streams_total=streams_total,
+            bytes_in=session.bytes_in,
+            bytes_out=session.bytes_out,
+            buffered=session.queued,
+            rtt=session.rtt,
+            last_received=self._last_received,
+            draining=draining,
+        )
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that are not over, the dialect's own among them."""
+        return len(self._streams)
+
+    # What the session tells.
+
+    def _dispatch(self, events: list[Event], now: float) -> None:
+        streams = self._streams
+        for event in events:
+            kind = type(event)
+            if kind is DataReceived:
+                stream = streams.get(event.stream_id)  # type: ignore[union-attr]
+                if stream is not None:  # else reset by one of the callbacks before
+                    stream.receive(event.data, now)  # type: ignore[union-attr]
+            elif isinstance(event, StreamOpened):
+                stream = streams[event.stream_id] = TunnelStream(self, event.stream_id, None)
+                self._owner.stream_opened(stream)
+            elif isinstance(event, StreamEnded):
+                if (stream := streams.get(event.stream_id)) is not None:
+                    stream.receive_eof()
+            elif isinstance(event, StreamClosed):
+                if (stream := streams.pop(event.stream_id, None)) is not None:
+                    stream.detach()
+                    self.stream_over(stream, None)
+            elif isinstance(event, StreamReset):
+                if (stream := streams.pop(event.stream_id, None)) is not None:
+                    stream.detach()
+                    self.stream_over(stream, _reset_error(event))
+            elif isinstance(event, Drained):
+                if (stream := streams.get(event.stream_id)) is not None:
+                    stream.drained()
+            elif isinstance(event, GoAwayReceived):
+                self._owner.go_away_received()
+
+    # Ends.
+
+    def _link_ended(self, end: LinkEnd) -> None:
+        # After a violation what still comes cannot be read: it is dropped until the peer hangs up, since closing a
+        # connection that has unread bytes would reset it, and the peer might never read why (RFC 9293 section 3.10.4).
+        state = State.FINISHED if end.by_peer else State.CLOSING
+        if self._state is State.OPEN:
+            reason = end.reason or CloseReason.CLOSED
+            self._lose(TunnelLostError(end.detail, reason=reason, by_peer=end.by_peer), state)
+        elif state is State.FINISHED:
+            self._state = state
+
+    def _violated(self, detail: str, reason: str = CloseReason.PROTOCOL_ERROR) -> None:
+        self._say_goodbye(reason, violation=True)
+        self._lose(TunnelLostError(detail, reason=reason), State.CLOSING)
+
+    def _say_goodbye(self, reason: str, *, violation: bool) -> None:
+        """Keep the last words: the session's GoAway, then the link's close. Streams' data is dropped with them."""
+        final: list[Buffer] = []
+        if self._link.has_output:
+            final += self._link.control_to_send()
+        buffers = self.session.data_to_send(0)
+        if buffers:
+            final += self._link.encode(buffers, sum(map(len, buffers)))
+        self._link.close(reason, violation=violation)
+        if self._link.has_output:
+            final += self._link.control_to_send()
+        self._final = final
+
+    def _lose(self, error: TunnelLostError, state: State) -> None:
+        """Leave OPEN: the session is over, every stream is lost."""
+        self._state = state
+        self.session.close()
+        if state is State.CLOSING:
+            self._close_deadline = self._clock() + self.config.close_timeout
+            self.want_tick(self._close_deadline)
+        streams = self._streams
+        self._streams = {}
+        for stream in streams.values():
+            stream.detach()
+            lost = StreamLostError(ResetCode.SESSION_LOST, f"the tunnel ended: {error.detail}")
+            self.call_later(self.stream_over, stream, lost)
+        self.call_later(self._owner.tunnel_lost, error)
+
+
+def _reset_error(event: StreamReset) -> StreamLostError:
+    code = _RESET_CODES.get(event.code, ResetCode.CANCELLED)
+    who = "by the peer" if event.by_peer else "because the peer broke its rules"
+    return StreamLostError(code, f"the stream was reset {who}: {code.name.lower()}")

@@ -1,0 +1,197 @@
+"""One stream of a tunnel: credit, water marks, and what it still may do.
+
+Credit. Bytes given to a sink are consumed when its `data_received` returns, unless it paused: then they are held, and
+consumed when it resumes. The peer is thus never allowed more than its window beyond what a paused sink was given.
+
+Water marks. `pause_writing` when more than `high_water` bytes wait to be sent, `resume_writing` once at most
+`low_water` do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from common.tunnel.errors import StreamLostError
+from common.tunnel.stream import Buffer, ResetCode, StreamSink
+
+if TYPE_CHECKING:
+    from common.tunnel.core import TunnelCore
+
+__all__ = ["TunnelStream"]
+
+logger = logging.getLogger("homeport.tunnel")
+
+
+class TunnelStream:
+    """Implements `common.tunnel.stream.Stream`. Made by `TunnelCore`.
+
+    A stream that is over has no core: its calls do nothing.
+    """
+
+    __slots__ = (
+        "_core",
+        "_eof_sent",
+        "_held",
+        "_quiet_sweeps",
+        "_reading_paused",
+        "_writing_paused",
+        "id",
+        "may_idle",
+        "sink",
+    )
+
+    def __init__(self, core: TunnelCore, stream_id: int, sink: StreamSink | None) -> None:
+        self._core: TunnelCore | None = core
+        self._held = 0
+        self._reading_paused = False
+        self._writing_paused = False
+        self._eof_sent = False
+        self._quiet_sweeps = 0
+        self.id = stream_id
+        self.may_idle = False
+        self.sink = sink
+
+    def __repr__(self) -> str:
+        if self._core is None:
+            return f"<TunnelStream {self.id} over>"
+        flags = [
+            word
+            for word, holds in (
+                ("eof sent", self._eof_sent),
+                ("reading paused", self._reading_paused),
+                ("writing paused", self._writing_paused),
+            )
+            if holds
+        ]
+        return f"<TunnelStream {self.id} {', '.join(flags) or 'open'}>"
+
+    # What the owner of the stream calls.
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream has ended both ways, was reset, or went down with its tunnel."""
+        return self._core is None
+
+    def write(self, data: Buffer) -> None:
+        core = self._core
+        if core is None or self._eof_sent or not data:
+            return
+        session = core.session
+        session.send_data(self.id, data)
+        self._quiet_sweeps = 0
+        if not self._writing_paused and session.buffered(self.id) > core.config.high_water:
+            self._writing_paused = True
+            session.notify_drained(self.id, core.config.low_water)
+            if self.sink is not None:
+                self.sink.pause_writing()
+        core.output()
+
+    def write_eof(self) -> None:
+        core = self._core
+        if core is None or self._eof_sent:
+            return
+        self._eof_sent = True
+        core.session.end_stream(self.id)
+        core.output()
+
+    def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
+        core = self._core
+        if core is None:
+            return
+        core.session.reset_stream(self.id, code)
+        core.forget(self)
+        self.detach()
+        lost = StreamLostError(code, f"the stream was reset by this side: {code.name.lower()}")
+        core.call_later(core.stream_over, self, lost)
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        if not self._reading_paused:
+            return
+        self._reading_paused = False
+        if self._held and self._core is not None:
+            held = self._held
+            self._held = 0
+            self._core.session.consumed(self.id, held, self._core.now())
+            self._core.output()
+
+    # What the dialects call.
+
+    def hand_over(self, sink: StreamSink, pieces: Sequence[Buffer]) -> None:
+        """Make `sink` the stream's, give it the pieces that were kept for it, and read on unless it pauses."""
+        self.sink = sink
+        self._reading_paused = False
+        for piece in pieces:
+            if self.sink is not sink:  # it reset the stream meanwhile, and was told
+                return
+            self._deliver(piece)
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.resume_reading()
+
+    # What the core calls.
+
+    def receive(self, data: bytes | memoryview, now: float) -> None:
+        """Bytes from the peer."""
+        size = len(data)
+        self._quiet_sweeps = 0
+        if self._reading_paused:
+            # A sink that is paused keeps what it gets, perhaps for long: not a small view of a large read.
+            data = bytes(data)
+        sink = self.sink
+        if sink is None:
+            return
+        try:
+            sink.data_received(data)
+        except Exception as exc:
+            self._sink_failed("data_received", exc)
+        core = self._core
+        if core is None:
+            return
+        if self._reading_paused:
+            self._held += size
+        else:
+            core.session.consumed(self.id, size, now)
+
+    def _deliver(self, data: Buffer) -> None:
+        try:
+            if self.sink is not None:
+                self.sink.data_received(data)
+        except Exception as exc:
+            self._sink_failed("data_received", exc)
+
+    def receive_eof(self) -> None:
+        """The peer half-closed."""
+        try:
+            if self.sink is not None:
+                self.sink.eof_received()
+        except Exception as exc:
+            self._sink_failed("eof_received", exc)
+
+    def drained(self) -> None:
+        """What waits to be sent fell to the low-water mark."""
+        if not self._writing_paused:
+            return
+        self._writing_paused = False
+        try:
+            if self.sink is not None:
+                self.sink.resume_writing()
+        except Exception as exc:
+            self._sink_failed("resume_writing", exc)
+
+    def detach(self) -> None:
+        """The stream is over; what its owner still calls does nothing."""
+        self._core = None
+
+    def sweep(self) -> int:
+        """Count one more look that found the stream without traffic; returns how many there were in a row."""
+        self._quiet_sweeps += 1
+        return self._quiet_sweeps
+
+    def _sink_failed(self, callback: str, exc: Exception) -> None:
+        logger.error("a sink raised from %s; its stream is reset", callback, exc_info=exc)
+        self.reset(ResetCode.INTERNAL)
