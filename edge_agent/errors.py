@@ -5,7 +5,7 @@ HomeportError
     ├── ServiceSpecError         invalid_service      a service on the command line or in the file that cannot be read
     ├── RelayUrlError            invalid_relay_url    a relay URL that cannot be dialled, or must not be
     ├── TokenFileError           token_file           the session token cannot be read, or others can read it
-    ├── ReadyFileError           ready_file           the ready file cannot be written
+    ├── TrustError               ca_file              the certificates to trust cannot be read
     ├── DialError                dial_failed          no connection to the relay; may pass
     │   └── ProxyError           proxy_failed         the HTTP proxy on the way refused, or is none
     └── TargetError                                   a stream that the relay asked for cannot be had; `code` goes back
@@ -16,7 +16,8 @@ HomeportError
         ├── StreamLimitError         over_capacity        more streams, or descriptors, than the agent may use
         └── StoppingError            draining             the agent takes no new streams
 
-A `TargetError` is answered to the relay and ends one stream. The first three end the process: no retry can mend them.
+A `TargetError` is answered to the relay and ends one stream. Of the others, those that were there at the start end the
+process: no retry can mend them.
 `common.tunnel.errors.HandshakeError` stands beside `DialError`: there the connection was made and the relay spoke.
 """
 
@@ -30,7 +31,6 @@ __all__ = [
     "AgentError",
     "DialError",
     "ProxyError",
-    "ReadyFileError",
     "RelayUrlError",
     "ServiceSpecError",
     "StoppingError",
@@ -40,6 +40,7 @@ __all__ = [
     "TargetTimeoutError",
     "TargetUnreachableError",
     "TokenFileError",
+    "TrustError",
     "UnknownServiceError",
 ]
 
@@ -74,11 +75,11 @@ class TokenFileError(AgentError):
     title: ClassVar[str] = "The session token cannot be used"
 
 
-class ReadyFileError(AgentError):
-    """The ready file cannot be written."""
+class TrustError(AgentError):
+    """The certificates to trust cannot be read."""
 
-    code: ClassVar[str] = "ready_file"
-    title: ClassVar[str] = "The ready file cannot be written"
+    code: ClassVar[str] = "ca_file"
+    title: ClassVar[str] = "The certificates cannot be used"
 
 
 class DialError(AgentError):

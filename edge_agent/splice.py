@@ -134,6 +134,9 @@ class Splice:
                 continue
             except (OSError, trio.ClosedResourceError):
                 if not self._closed:
+                    # A reset drops what waits to be sent: let the answer that came just before it go out first, as far
+                    # as the tunnel takes it in this turn.
+                    await trio.lowlevel.checkpoint()
                     stream.reset(ResetCode.CANCELLED)
                     self._close(hard=False)
                 return

@@ -1,0 +1,169 @@
+"""The agent's composition root: settings in, exit code out.
+
+0   stopped by a signal
+1   refused for good, or the token or the certificates cannot be read
+2   the relay's URL or a service cannot be understood
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from common.crypto.errors import KeyFileError
+from common.crypto.keyfiles import write_public
+from common.logging import Logger, configure, get_logger
+from common.tunnel.config import HandshakeLimits, TunnelConfig
+from common.wire import messages
+from common.yamux import Config as YamuxConfig
+from common.yamux import MemoryBudget
+from edge_agent.agent import Agent, AgentState, AgentStatistics
+from edge_agent.dialer import TunnelDialer, read_token
+from edge_agent.errors import AgentError, RelayUrlError, ServiceSpecError
+from edge_agent.health import HealthMonitor
+from edge_agent.redial import Redial
+from edge_agent.relay_url import RelayUrl
+from edge_agent.services import ServiceList
+from edge_agent.settings import AgentSettings
+from edge_agent.tls import client_context
+
+__all__ = ["build_agent", "run"]
+
+_SPARE_DESCRIPTORS = 128
+"""Descriptors for tunnels, checks and files, beside one a stream."""
+
+
+def run(settings: AgentSettings) -> int:
+    """Run an agent until SIGTERM or SIGINT, or until it is refused for good; returns the exit code.
+
+    The first signal ends it in order, within the grace; a second one ends the grace.
+    """
+    configure(format=settings.log_format, level=settings.log_level)
+    logger = get_logger("agent")
+    try:
+        agent = build_agent(settings, logger)
+    except (RelayUrlError, ServiceSpecError) as exc:
+        logger.error("wrong settings", code=exc.code, detail=exc.detail)  # noqa: TRY400  the detail says it all
+        return 2
+    except AgentError as exc:
+        logger.error("cannot start", code=exc.code, detail=exc.detail)  # noqa: TRY400
+        return 1
+    _allow_descriptors(settings.max_streams + _SPARE_DESCRIPTORS)
+    try:
+        return trio.run(_run_until_signal, agent)
+    finally:
+        if settings.ready_file is not None:
+            with contextlib.suppress(FileNotFoundError):
+                settings.ready_file.unlink()
+
+
+def build_agent(settings: AgentSettings, logger: Logger) -> Agent:
+    """The agent that the settings describe, not running yet.
+
+    Raises:
+        AgentError: a setting cannot be used, or a file that it names.
+    """
+    relay = RelayUrl.parse(settings.relay, allow_plaintext=settings.allow_plaintext)
+    services = ServiceList.parse(settings.services)
+    ssl_context = client_context(settings.ca_file) if relay.secure else None
+    read_token(settings.token_path)  # to fail at the start, and not in the log of a service that seems to run
+    if not relay.secure and settings.allow_plaintext:
+        logger.warning("the session token and all traffic go to the relay unencrypted", relay=str(relay))
+    dialer = TunnelDialer(
+        relay,
+        settings.token_path,
+        software=f"homeport-agent/{importlib.metadata.version('homeport')}",
+        ssl_context=ssl_context,
+        environ=os.environ,
+        config=TunnelConfig(
+            yamux=YamuxConfig(max_streams=settings.max_streams + 1, session_window_budget=settings.memory_budget)
+        ),
+        limits=HandshakeLimits(timeout=settings.connect_timeout),
+        budget=MemoryBudget(settings.memory_budget),
+        logger=logger,
+    )
+
+    def make_monitor(on_change: Callable[[Sequence[messages.Service]], None]) -> HealthMonitor:
+        return HealthMonitor(
+            services,
+            interval=settings.health_interval,
+            timeout=settings.health_timeout,
+            fall=settings.health_fall,
+            rise=settings.health_rise,
+            on_change=on_change,
+            logger=logger,
+        )
+
+    return Agent(
+        dialer,
+        services,
+        redial=Redial(base=settings.retry_base, maximum=settings.retry_maximum),
+        make_monitor=make_monitor,
+        logger=logger,
+        on_change=_ReadyFile(settings.ready_file, str(relay), logger).update if settings.ready_file else _ignore,
+        max_streams=settings.max_streams,
+        drain_grace=settings.drain_grace,
+    )
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the limit of open files, as far as the system lets this process. Beyond it, streams are refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+async def _run_until_signal(agent: Agent) -> int:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_pass_signals, agent)
+        code = await agent.run()
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _pass_signals(agent: Agent) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            agent.stop()
+
+
+def _ignore(_statistics: AgentStatistics) -> None:
+    """No ready file was asked for."""
+
+
+class _ReadyFile:
+    """Tells other processes how the agent is doing.
+
+    Args:
+        path: replaced as a whole at each change.
+        relay: the URL that is dialled.
+        logger: told when the file cannot be written, which does not stop the agent.
+    """
+
+    def __init__(self, path: Path, relay: str, logger: Logger) -> None:
+        self._path = path
+        self._relay = relay
+        self._logger = logger
+
+    def update(self, statistics: AgentStatistics) -> None:
+        content = {
+            "pid": os.getpid(),
+            "connected": statistics.state is AgentState.CONNECTED,
+            "state": statistics.state,
+            "relay": self._relay,
+            "session": statistics.session_id,
+            "epoch": statistics.epoch,
+        }
+        try:
+            write_public(self._path, json.dumps(content) + "\n")
+        except KeyFileError as exc:
+            self._logger.warning("the ready file cannot be written", detail=exc.detail)
