@@ -70,15 +70,14 @@ class Liveness:
                 return Verdict.PROBE
             self.deadline = due
             return Verdict.WAIT
-        time_to_answer = config.dead_after - config.probe_interval
-        due = max(self.heard + config.dead_after, self._ping_at + time_to_answer)
+        due = self._death(self._ping_at)
         if now < due:
             self.deadline = due
             return Verdict.WAIT
         if now - due > config.probe_interval:
             # Nobody asked for that long: the process or the machine slept, and the answer may lie unread.
             self._ping_at = now
-            self.deadline = now + time_to_answer
+            self.deadline = self._death(now)
             return Verdict.WAIT
         return Verdict.DEAD
 
@@ -86,7 +85,7 @@ class Liveness:
         """Note a ping, and give the value to put into it. At most one is under way at a time."""
         self._ping_at = now
         self._ping_value = (self._ping_value + 1) & 0xFFFF_FFFF
-        self.deadline = max(self.heard + self._config.dead_after, now)
+        self.deadline = self._death(now)
         return self._ping_value
 
     def pong_received(self, value: int, now: float) -> float | None:
@@ -100,3 +99,8 @@ class Liveness:
         # Forgets by a tenth a sample, so that a path which has become longer is learnt in a few minutes.
         self._lowest = rtt if self._lowest is None else min(rtt, self._lowest * 1.1)
         return rtt
+
+    def _death(self, ping_at: float) -> float:
+        """When the peer is dead, if nothing comes."""
+        config = self._config
+        return max(self.heard + config.dead_after, ping_at + config.dead_after - config.probe_interval)

@@ -10,8 +10,6 @@ without flags on a stream that may receive, whole in the input, is dealt with in
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from common.yamux.config import Config
 from common.yamux.errors import RemoteProtocolError, Violation
 from common.yamux.events import (
@@ -227,13 +225,17 @@ class Receiver:
             self._reset(stream, ResetReason.PROTOCOL, events)
             return None
         if stream is None and not header.flags & Flag.RST and not self._table.was_opened(header.stream_id):
-            self._violated(Violation.BAD_STREAM_ID, f"a {header.type.name} on stream {header.stream_id}, never opened")
+            raise RemoteProtocolError(
+                Violation.BAD_STREAM_ID, f"a {header.type.name} on stream {header.stream_id}, never opened"
+            )
         return stream
 
     def _accept(self, header: Header, now: float, events: list[Event]) -> Stream | None:
         stream_id = header.stream_id
         if not self._table.is_peers(stream_id):
-            self._violated(Violation.BAD_STREAM_ID, f"a SYN for stream {stream_id}, an id that is ours to open")
+            raise RemoteProtocolError(
+                Violation.BAD_STREAM_ID, f"a SYN for stream {stream_id}, an id that is ours to open"
+            )
         stream = self._table.accept(stream_id, now)
         if isinstance(stream, ResetReason):
             self._scheduler.refuse(stream_id, stream)
@@ -276,14 +278,11 @@ class Receiver:
 
     def _count(self, now: float) -> None:
         if not self._control_limit.take(now):
-            self._violated(Violation.CONTROL_FLOOD, "frames without payload come faster than they may")
+            raise RemoteProtocolError(Violation.CONTROL_FLOOD, "frames without payload come faster than they may")
 
     def _check_queue(self) -> None:
         if len(self._scheduler.urgent) > self._max_control_queue:
-            self._violated(
+            raise RemoteProtocolError(
                 Violation.CONTROL_QUEUE_FULL,
                 f"{len(self._scheduler.urgent)} bytes of answers wait for the peer to read",
             )
-
-    def _violated(self, violation: Violation, detail: str) -> NoReturn:
-        raise RemoteProtocolError(violation, detail)

@@ -162,22 +162,23 @@ class Scheduler:
             cap = self._busy_frame if len(fresh) + len(bulk) > 1 else self._max_frame
             done = 0
             for stream in fresh.values():
+                if size >= limit:
+                    break
                 done += 1
                 n = self._frame(stream, cap, parts, out)
+                size += n
                 framed += n
                 stream.burst += n
                 if stream.queued and stream.send_window.available:
                     bulk[stream.id] = stream
                 else:
                     stream.active = False
-                if framed >= limit:
-                    break
             if done == len(fresh):
                 fresh.clear()
             else:
                 for stream_id in list(islice(fresh, done)):
                     del fresh[stream_id]
-        while bulk and size + framed < limit:
+        while bulk and size < limit:
             stream_id = next(iter(bulk))
             stream = bulk.pop(stream_id)
             if not self._turns:
@@ -185,7 +186,13 @@ class Scheduler:
                 self._turns = len(bulk) + 1
             self._turns -= 1
             n = self._frame(stream, self._busy_frame if bulk else self._max_frame, parts, out)
+            size += n
             framed += n
+            if stream.round == self._round:
+                stream.burst += n
+            else:
+                stream.round = self._round
+                stream.burst = n
             if stream.queued and stream.send_window.available:
                 bulk[stream_id] = stream
             else:

@@ -223,10 +223,11 @@ class Session:
         Ask after `data_to_send` and after a turn of other calls; cheap when there is nothing.
         """
         events = self._scheduler.events
-        if events:
-            self._scheduler.events = []
-            return events
-        return []
+        if not events:
+            return []
+        self._scheduler.events = []
+        # A stream may have been reset since; nothing is said of it any more.
+        return [event for event in events if type(event) is not Drained or event.stream_id in self._streams]
 
     def ping(self, now: float) -> None:
         """Measure the round trip: a `Pong` event follows. A no-op while an earlier ping is not yet answered.

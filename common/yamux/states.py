@@ -11,10 +11,10 @@ SEND_FIN happens when the FIN leaves, after the data queued before it, not when 
 stream still sends. SEND_SYN happens when the caller opens.
 
 What the table does not hold is a violation. By us (SEND): `LocalProtocolError`. By the peer (RECEIVE): the stream is
-reset with PROTOCOL; except on an IDLE stream, one never opened, which ends the session, since the sides no longer agree
-about ids. A frame for a CLOSED stream crossed our reset, or the peer's FIN crossed ours, and means nothing. A SYN on a
-CLOSED stream would be one too, but ids are forgotten, and hashicorp/yamux opens streams out of order: it is
-a new stream.
+reset with PROTOCOL; except on an IDLE stream, one never opened, which ends the session, since the sides no longer
+agree about ids; a RST for one means nothing (the peer gave it up before its SYN had left). A frame for a CLOSED stream
+crossed our reset, or is late credit, and means nothing either. A SYN for a CLOSED stream would be a violation too, but
+ids are forgotten, and hashicorp/yamux opens streams out of order: it is a new stream.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ TRANSITIONS: Mapping[StreamState, Mapping[StreamInput, StreamState]] = MappingPr
         _S.IDLE: {
             _I.SEND_SYN: _S.OPENING,
             _I.RECEIVE_SYN: _S.OPEN,
+            _I.RECEIVE_RST: _S.IDLE,
         },
         _S.OPENING: {
             _I.SEND_WINDOW: _S.OPENING,

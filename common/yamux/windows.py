@@ -21,8 +21,9 @@ that delays credit but both ends' event loops: a window of 256 KiB holds a loopb
 class MemoryBudget:
     """Bytes that receive windows may take beyond the 256 KiB which the protocol gives to every stream.
 
-    While there is plenty, whoever asks first gets it. From three quarters on the budget is `pressed`: then each holder
-    should come down to its `fair_share`, and none may grow beyond it.
+    The first three quarters are for whoever asks first. The rest is for those who hold less than their share, an equal
+    part for each holder and one for who comes next; once it is touched, the budget is under pressure, and those who
+    hold more than their share are to come down.
 
     Args:
         total: bytes.
@@ -38,8 +39,7 @@ class MemoryBudget:
         self._parent = parent
 
     def __repr__(self) -> str:
-        pressed = ", pressed" if self.pressed else ""
-        return f"<MemoryBudget {self._used} of {self._total} bytes, {self._holders} holders{pressed}>"
+        return f"<MemoryBudget {self._used} of {self._total} bytes, {self._holders} holders>"
 
     @property
     def total(self) -> int:
@@ -57,32 +57,32 @@ class MemoryBudget:
         return self._holders
 
     @property
-    def pressed(self) -> bool:
-        """Whether this budget, or one above it, is three quarters used."""
-        return self._used * 4 > self._total * 3 or (self._parent is not None and self._parent.pressed)
+    def share(self) -> int:
+        """Bytes that a holder may keep under pressure."""
+        return self._total // (self._holders + 1)
 
-    @property
-    def fair_share(self) -> int:
-        """Bytes that each holder may keep while the budget is pressed."""
-        share = self._total // max(self._holders, 1)
-        return share if self._parent is None else min(share, self._parent.fair_share)
+    def is_excessive(self, held: int) -> bool:
+        """Whether a holder of `held` bytes is to come down, here or above."""
+        pressed = self._used * 4 > self._total * 3
+        return (pressed and held > self.share) or (self._parent is not None and self._parent.is_excessive(held))
 
-    def reserve(self, n: int, *, first: bool) -> bool:
-        """Reserve `n` bytes here and above, or nothing. `first`: the asker holds none yet."""
-        if self._used + n > self._total:
+    def reserve(self, n: int, *, held: int) -> bool:
+        """Reserve `n` bytes more here and above, or nothing, for a window that holds `held`."""
+        used = self._used + n
+        if used > self._total or (used * 4 > self._total * 3 and held + n > self.share):
             return False
-        if self._parent is not None and not self._parent.reserve(n, first=first):
+        if self._parent is not None and not self._parent.reserve(n, held=held):
             return False
-        self._used += n
-        self._holders += first
+        self._used = used
+        self._holders += not held
         return True
 
-    def release(self, n: int, *, last: bool) -> None:
-        """Give back `n` bytes here and above. `last`: the asker holds none any more."""
+    def release(self, n: int, *, held: int) -> None:
+        """Give back `n` bytes, here and above, of the `held` that a window holds."""
         self._used -= n
-        self._holders -= last
+        self._holders -= n == held
         if self._parent is not None:
-            self._parent.release(n, last=last)
+            self._parent.release(n, held=held)
 
 
 class SendWindow:
@@ -120,7 +120,8 @@ class ReceiveWindow:
        until then either the peer holds enough, or our side has enough to consume.
     5. At a grant, when a window's worth is used up within two round trips, the size doubles: the path can carry more
        than the window lets it. The growth is reserved in the budget, or it does not happen.
-    6. At a grant under memory pressure, a size above the fair share is halved instead, by keeping what is owed.
+    6. At a grant under memory pressure, a window that holds more than its share is halved instead, by keeping what is
+       owed.
     7. The stream is over: what was reserved is released.
     """
 
@@ -180,9 +181,9 @@ class ReceiveWindow:
             The delta of the WindowUpdate to send; 0 if a shrinking window keeps all of it.
         """
         elapsed, self._since = now - self._since, now
-        extra = self.size - INITIAL_WINDOW
-        if self._budget.pressed and extra > self._budget.fair_share:
-            self._shrink(min(self.owed, self.size // 2, extra))
+        held = self.size - INITIAL_WINDOW
+        if held and self._budget.is_excessive(held):
+            self._shrink(min(self.owed, self.size // 2, held))
         # A part of the window used in `elapsed` is the whole of it in `elapsed * size / owed`.
         elif elapsed * self.size < 2 * max(round_trip, LEAST_DELAY) * self.owed:
             self._grow(min(self.size, self._limit - self.size))
@@ -192,20 +193,17 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """The stream is over (case 7). Nothing else may be called afterwards."""
-        extra = self.size - INITIAL_WINDOW
-        if extra:
+        held = self.size - INITIAL_WINDOW
+        if held:
             self.size = INITIAL_WINDOW
-            self._budget.release(extra, last=True)
+            self._budget.release(held, held=held)
 
     def _grow(self, n: int) -> None:
-        extra = self.size - INITIAL_WINDOW
-        if n <= 0 or (self._budget.pressed and extra + n > self._budget.fair_share):
-            return
-        if self._budget.reserve(n, first=not extra):
+        if n > 0 and self._budget.reserve(n, held=self.size - INITIAL_WINDOW):
             self.size += n
             self.owed += n
 
     def _shrink(self, n: int) -> None:
+        self._budget.release(n, held=self.size - INITIAL_WINDOW)
         self.size -= n
         self.owed -= n
-        self._budget.release(n, last=self.size == INITIAL_WINDOW)
