@@ -168,7 +168,8 @@ class TunnelCore:
     def attach(self, shell: Shell) -> None:
         """Say who owns the connection. Call it once, before anything else."""
         self._shell = shell
-        if self._later or self.has_output:
+        self.settle()
+        if self.has_output:
             self.output()
 
     @property
@@ -411,7 +412,11 @@ class TunnelCore:
                     stream.receive(event.data, now)  # type: ignore[union-attr]
             elif isinstance(event, StreamOpened):
                 stream = streams[event.stream_id] = TunnelStream(self, event.stream_id, None)
-                self._owner.stream_opened(stream)
+                try:
+                    self._owner.stream_opened(stream)
+                except Exception:
+                    logger.exception("a new stream could not be handled; it is reset")
+                    stream.reset(ResetCode.INTERNAL)
             elif isinstance(event, StreamEnded):
                 if (stream := streams.get(event.stream_id)) is not None:
                     stream.receive_eof()
@@ -427,7 +432,7 @@ class TunnelCore:
                 if (stream := streams.get(event.stream_id)) is not None:
                     stream.drained()
             elif isinstance(event, GoAwayReceived):
-                self._owner.go_away_received()
+                self.call_later(self._owner.go_away_received)
 
     # Ends.
 

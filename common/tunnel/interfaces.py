@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from common.ids import ServiceName
 from common.tunnel.errors import TunnelError
@@ -210,6 +210,10 @@ class DeviceTunnel(Tunnel, Protocol):
 
 class TunnelHandler(Protocol):
     """What both handlers have."""
+
+    def tunnel_opened(self, tunnel: Any) -> None:
+        """The handshake is done. Streams may be opened from here on."""
+        ...
 
     def tunnel_drained(self) -> None:
         """After `drain`: the last stream has ended. Called once; `close` the tunnel now."""

@@ -28,10 +28,11 @@ def open_relay_tunnel(
     config: TunnelConfig,
     clock: Callable[[], float],
     budget: MemoryBudget | None = None,
-) -> TunnelCore:
+) -> tuple[TunnelCore, HomeportRelay | RawRelay]:
     """The relay's end over a link that was just opened. The handler is told of it; attach a shell to the core next."""
-    end: HomeportRelay | RawRelay = (HomeportRelay if subprotocol is Subprotocol.HOMEPORT_V1 else RawRelay)(handler)
-    return end.open(link, config=config, clock=clock, budget=budget)
+    end: HomeportRelay | RawRelay
+    end = HomeportRelay(handler) if subprotocol is Subprotocol.HOMEPORT_V1 else RawRelay(handler)
+    return end.open(link, config=config, clock=clock, budget=budget), end
 
 
 def open_device_tunnel(

@@ -70,12 +70,14 @@ class TunnelEnd(Generic[HandlerT]):
     ROLE: ClassVar[Role]
     SUBPROTOCOL: ClassVar[Subprotocol]
 
-    __slots__ = ("_drain_told", "_draining", "_streams_total", "core", "handler")
+    __slots__ = ("_drain_told", "_draining", "_streams_total", "core", "end", "handler")
 
     core: TunnelCore
 
     def __init__(self, handler: HandlerT) -> None:
         self.handler = handler
+        self.end: TunnelLostError | None = None
+        """Why the tunnel is over, once it is."""
         self._draining = False
         self._drain_told = False
         self._streams_total = 0
@@ -90,11 +92,19 @@ class TunnelEnd(Generic[HandlerT]):
         """Make the core over `link`, and begin."""
         self.core = TunnelCore(link, self.ROLE, self, config=config, clock=clock, budget=budget)
         self._begin()
+        self.core.call_later(self._tell_opened)
         return self.core
 
     def _begin(self) -> None:
-        """Open what the dialect needs, and tell the handler."""
-        raise NotImplementedError
+        """Open what the dialect needs."""
+
+    def _tell_opened(self) -> None:
+        try:
+            self.handler.tunnel_opened(self)
+        except Exception:
+            # Nobody knows of the tunnel, so nobody would ever close it.
+            self.close(CloseReason.INTERNAL)
+            raise
 
     def _own_streams(self) -> int:
         """How many of the core's streams are the dialect's own."""
@@ -159,6 +169,7 @@ class TunnelEnd(Generic[HandlerT]):
         return None
 
     def tunnel_lost(self, error: TunnelLostError) -> None:
+        self.end = error
         self.handler.tunnel_closed(error)
 
 

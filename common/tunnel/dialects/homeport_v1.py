@@ -143,7 +143,6 @@ class HomeportRelay(TunnelEnd[RelayHandler]):
     def _begin(self) -> None:
         self._control = ControlStream(self.core, FROM_DEVICE, self._message_received)
         self._hello_deadline: float | None = self.core.now() + self.core.config.hello_timeout
-        self.handler.tunnel_opened(self)
 
     def _own_streams(self) -> int:
         stream = self._control.stream
@@ -302,7 +301,6 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
         self._control = ControlStream(self.core, FROM_RELAY, self._message_received)
         self._control.attach(self.core.open_stream(self._control))
         self._control.send(self._hello)
-        self.handler.tunnel_opened(self)
 
     def _own_streams(self) -> int:
         stream = self._control.stream

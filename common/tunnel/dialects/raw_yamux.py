@@ -71,9 +71,6 @@ class RawRelay(TunnelEnd[RelayHandler]):
 
     __slots__ = ()
 
-    def _begin(self) -> None:
-        self.handler.tunnel_opened(self)
-
     def open_service(
         self,
         service: ServiceName,  # noqa: ARG002 -- the device has one
@@ -111,9 +108,6 @@ class RawDevice(TunnelEnd[DeviceHandler]):
     SUBPROTOCOL: ClassVar[Subprotocol] = Subprotocol.YAMUX
 
     __slots__ = ()
-
-    def _begin(self) -> None:
-        self.handler.tunnel_opened(self)
 
     def stream_opened(self, stream: TunnelStream) -> None:
         self._streams_total += 1

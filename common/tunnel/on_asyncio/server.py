@@ -89,7 +89,7 @@ class TunnelListener:
 
     def open(self, opened: Opened, transport: asyncio.Transport) -> None:
         """Make a tunnel of a connection whose handshake is done."""
-        core = open_relay_tunnel(
+        core, _ = open_relay_tunnel(
             opened.subprotocol,
             WebSocketLink(
                 Side.SERVER,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 
+import trio
+from websockets.uri import WebSocketURI
+
 from common.secret import Secret
+from common.tunnel.client_handshake import ClientHandshake, ClientOpened, parse_tunnel_url
 from common.tunnel.config import HandshakeLimits, TunnelConfig
-from common.tunnel.errors import TunnelLostError
+from common.tunnel.dialects import open_device_tunnel
+from common.tunnel.errors import HandshakeFailedError, TunnelLostError
 from common.tunnel.interfaces import DeviceHandler, Subprotocol
-from common.tunnel.on_trio.transport import Transport
+from common.tunnel.on_trio.connection import run_connection
+from common.tunnel.on_trio.tls import TLSTransport
+from common.tunnel.on_trio.transport import SocketTransport, Transport, receive, send_all
+from common.tunnel.proxy import ConnectHandshake, Proxy, proxy_for
+from common.tunnel.websocket import Side, WebSocketLink
 from common.wire.messages import DeviceHello
 from common.yamux import MemoryBudget
 
@@ -57,3 +67,83 @@ async def run_client_tunnel(
         ProxyRefusedError: the HTTP proxy said no.
         HandshakeFailedError: no connection, no answer in time, or a broken one.
     """
+    limits = limits if limits is not None else HandshakeLimits()
+    config = config if config is not None else TunnelConfig()
+    target = parse_tunnel_url(url)
+    proxy = proxy_for(target, environ) if environ is not None else None
+    handshake = ClientHandshake(
+        target, token=token, subprotocols=subprotocols, user_agent=hello.software, limits=limits
+    )
+    opened: ClientOpened | None = None
+    try:
+        with trio.fail_after(limits.timeout):
+            if transport is None:
+                transport = await _dial(target, proxy, ssl_context)
+            opened = await _shake_hands(handshake, transport)
+    except trio.TooSlowError as exc:
+        raise HandshakeFailedError(f"no tunnel within {limits.timeout:g} s") from exc
+    except OSError as exc:  # TLS errors are OSErrors
+        raise HandshakeFailedError(f"no connection to {target.host}:{target.port}: {exc}") from exc
+    finally:
+        if opened is None and transport is not None:
+            await transport.aclose()
+    core, tunnel = open_device_tunnel(
+        opened.subprotocol,
+        WebSocketLink(
+            Side.CLIENT,
+            max_frame=config.max_link_frame,
+            frames_per_second=config.link_frames_per_second,
+            frames_burst=config.link_frames_burst,
+        ),
+        handler,
+        hello=hello,
+        config=config,
+        clock=trio.current_time,
+        budget=budget,
+    )
+    await run_connection(core, transport, opened.rest)
+    assert tunnel.end is not None  # `run_connection` ends the tunnel, whatever happens
+    return tunnel.end
+
+
+async def _dial(target: WebSocketURI, proxy: Proxy | None, ssl_context: ssl.SSLContext | None) -> Transport:
+    """A connection to the relay, TLS included."""
+    host, port = (target.host, target.port) if proxy is None else (proxy.host, proxy.port)
+    stream = await trio.open_tcp_stream(host, port)
+    # trio dialled; from here on the socket is the standard library's, since `Transport` waits for readiness itself.
+    transport: Transport = SocketTransport(socket.socket(fileno=stream.socket.detach()))
+    try:
+        if proxy is not None:
+            await _connect_through(ConnectHandshake(proxy, target), transport)
+        if target.secure:
+            context = ssl_context if ssl_context is not None else ssl.create_default_context()
+            transport = tls = TLSTransport(transport, context, server_hostname=target.host)
+            await tls.handshake()
+    except BaseException:
+        await transport.aclose()
+        raise
+    return transport
+
+
+async def _connect_through(connect: ConnectHandshake, transport: Transport) -> None:
+    """Have the proxy connect us to the target."""
+    await send_all(transport, connect.request)
+    rest = None
+    while rest is None:
+        data = await receive(transport)
+        if not data:
+            raise connect.receive_eof()
+        rest = connect.receive(data)
+    if rest:
+        raise HandshakeFailedError("the relay spoke before it was asked")
+
+
+async def _shake_hands(handshake: ClientHandshake, transport: Transport) -> ClientOpened:
+    await send_all(transport, handshake.request)
+    while True:
+        data = await receive(transport)
+        if not data:
+            raise handshake.receive_eof()
+        opened = handshake.receive(data)
+        if opened is not None:
+            return opened
