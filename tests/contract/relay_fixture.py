@@ -1,0 +1,139 @@
+"""A real relay in the test's own process: real ports on loopback, real tunnels, keys of its own.
+
+async with running_relay(tmp_path) as relay:
+    device = await relay.attach("cam")
+    ... relay.internal_url, relay.internal_key, relay.store ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from common.clock import Clock
+from common.crypto.keyfiles import ensure_secret
+from common.crypto.session_tokens import (
+    CredentialId,
+    SessionClaims,
+    SessionTokenSigner,
+    ensure_key_pair,
+)
+from common.ids import DeviceId, ServiceName, TeamId
+from common.secret import Secret
+from common.settings import load
+from common.tunnel.interfaces import Subprotocol
+from remote_proxy.relay import Relay
+from remote_proxy.settings import RelaySettings
+from remote_proxy.store import InMemoryStore
+from remote_proxy.tunnels.session import LiveTunnel
+from tests.contract.devices import SERVICES, Device, Serve
+
+__all__ = ["RunningRelay", "running_relay"]
+
+HOME = TeamId("home")
+
+
+class RunningRelay:
+    """A relay, the keys to it, and the devices that a test attached."""
+
+    def __init__(self, relay: Relay, *, internal_key: Secret, signer: SessionTokenSigner) -> None:
+        self.relay = relay
+        self.internal_key = internal_key
+        self.signer = signer
+        self.devices: list[Device] = []
+
+    @property
+    def tunnel_url(self) -> str:
+        return self.relay.tunnel_url
+
+    @property
+    def internal_url(self) -> str:
+        return self.relay.internal_url
+
+    @property
+    def store(self) -> InMemoryStore[LiveTunnel]:
+        return self.relay.store
+
+    def token(
+        self,
+        device: str = "cam",
+        *,
+        team: TeamId = HOME,
+        name: str | None = None,
+        credential: str = "cred",
+        expires_in: float = 3600.0,
+        service: str | None = None,
+    ) -> Secret:
+        """A session token that this relay accepts, unless `expires_in` is over."""
+        now = time.time()
+        return self.signer.sign(
+            SessionClaims(
+                device=DeviceId(device),
+                device_name=name or device,
+                team=team,
+                credential=CredentialId(credential),
+                issued_at=now + min(0.0, expires_in),
+                expires_at=now + expires_in,
+                service=ServiceName(service) if service is not None else None,
+            )
+        )
+
+    async def attach(
+        self,
+        device: str = "cam",
+        *,
+        team: TeamId = HOME,
+        name: str | None = None,
+        credential: str = "cred",
+        services: Mapping[str, Serve] = SERVICES,
+        subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1,
+    ) -> Device:
+        """Dial a device in; returns once the relay has its session and knows its services.
+
+        On subprotocol `yamux` the device's one service is the first of `services`.
+        """
+        attached = Device(services)
+        only = next(iter(services)) if subprotocol is Subprotocol.YAMUX else None
+        token = self.token(device, team=team, name=name, credential=credential, service=only)
+        await attached.dial(self.tunnel_url, token, subprotocol=subprotocol)
+        self.devices.append(attached)
+        return attached
+
+
+@contextlib.asynccontextmanager
+async def running_relay(
+    folder: Path, *, clock: Clock | None = None, **overrides: object
+) -> AsyncIterator[RunningRelay]:
+    """Start a relay on free ports.
+
+    Args:
+        folder: where its key files are written.
+        clock: the relay's source of time for sessions and credentials.
+        overrides: settings other than the defaults.
+    """
+    keys = folder / "session-keys.json"
+    signing = folder / "session-signing-keys.json"
+    ensure_key_pair(signing, keys)
+    internal_key = ensure_secret(folder / "internal-key")
+    settings = load(
+        RelaySettings,
+        config=None,
+        environ={},
+        overrides={
+            "tunnel_port": 0,
+            "internal_port": 0,
+            "internal_key_file": folder / "internal-key",
+            "session_keys_file": keys,
+            "relay_name": "test-relay",
+            **overrides,
+        },
+    )
+    async with Relay(settings, clock=clock) as relay:
+        running = RunningRelay(relay, internal_key=internal_key, signer=SessionTokenSigner.from_file(signing))
+        try:
+            yield running
+        finally:
+            for device in running.devices:
+                device.close()
