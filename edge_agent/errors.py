@@ -6,8 +6,6 @@ HomeportError
     ├── RelayUrlError            invalid_relay_url    a relay URL that cannot be dialled, or must not be
     ├── TokenFileError           token_file           the session token cannot be read, or others can read it
     ├── TrustError               ca_file              the certificates to trust cannot be read
-    ├── DialError                dial_failed          no connection to the relay; may pass
-    │   └── ProxyError           proxy_failed         the HTTP proxy on the way refused, or is none
     └── TargetError                                   a stream that the relay asked for cannot be had; `code` goes back
         ├── UnknownServiceError      unknown_service      not on the list
         ├── TargetRefusedError       connection_refused   nobody listens
@@ -18,7 +16,7 @@ HomeportError
 
 A `TargetError` is answered to the relay and ends one stream. Of the others, those that were there at the start end the
 process: no retry can mend them.
-`common.tunnel.errors.HandshakeError` stands beside `DialError`: there the connection was made and the relay spoke.
+That no tunnel could be opened is a `common.tunnel.errors.HandshakeError`.
 """
 
 from __future__ import annotations
@@ -29,8 +27,6 @@ from common.errors import HomeportError
 
 __all__ = [
     "AgentError",
-    "DialError",
-    "ProxyError",
     "RelayUrlError",
     "ServiceSpecError",
     "StoppingError",
@@ -80,21 +76,6 @@ class TrustError(AgentError):
 
     code: ClassVar[str] = "ca_file"
     title: ClassVar[str] = "The certificates cannot be used"
-
-
-class DialError(AgentError):
-    """No connection to the relay; may pass."""
-
-    code: ClassVar[str] = "dial_failed"
-    status: ClassVar[int] = 502
-    title: ClassVar[str] = "The relay cannot be reached"
-
-
-class ProxyError(DialError):
-    """The HTTP proxy on the way refused, or is none."""
-
-    code: ClassVar[str] = "proxy_failed"
-    title: ClassVar[str] = "The proxy failed"
 
 
 class TargetError(AgentError):

@@ -1,15 +1,16 @@
 """Through an HTTP proxy, without I/O: which one the environment names, and the CONNECT to it (RFC 9110 section 9.3.6).
 
 The environment is read as curl does: `HTTPS_PROXY` for `wss://`, `HTTP_PROXY` for `ws://`, `ALL_PROXY` for both,
-`NO_PROXY` for exceptions, lower case before upper case.
+`NO_PROXY` for exceptions, lower case before upper case. Loopback is never proxied: on another machine it would be
+another place.
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -44,9 +45,7 @@ def proxy_for(url: WebSocketURI, environ: Mapping[str, str]) -> Proxy | None:
     """
     scheme = "https" if url.secure else "http"
     value = _look_up(environ, f"{scheme}_proxy") or _look_up(environ, "all_proxy")
-    exceptions = _look_up(environ, "no_proxy")
-    host_and_port = f"{_bracketed(url.host)}:{url.port}"
-    if not value or urllib.request.proxy_bypass_environment(host_and_port, {"no": exceptions}):  # type: ignore[attr-defined]
+    if not value or _is_loopback(url.host) or _is_excepted(url, _look_up(environ, "no_proxy")):
         return None
     if "://" not in value:
         value = f"http://{value}"
@@ -65,7 +64,42 @@ def proxy_for(url: WebSocketURI, environ: Mapping[str, str]) -> Proxy | None:
 
 
 def _look_up(environ: Mapping[str, str], name: str) -> str:
-    return environ.get(name) or environ.get(name.upper()) or ""
+    return (environ.get(name) or environ.get(name.upper()) or "").strip()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_excepted(url: WebSocketURI, no_proxy: str) -> bool:
+    """Whether `no_proxy` names the relay: by `*`, its address, a network that holds it (CIDR), its name, or a domain
+    that it is in; all but `*` and networks may have a port.
+    """
+    entries = no_proxy.lower().replace(",", " ").split()
+    host = url.host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return any(entry == "*" or _is_domain_of(host, url.port, entry) for entry in entries)
+    return any(entry == "*" or _is_network_of(address, url.port, entry) for entry in entries)
+
+
+def _is_domain_of(host: str, port: int, entry: str) -> bool:
+    name, colon, wanted = entry.partition(":")
+    domain = name.removeprefix("*").strip(".")
+    return bool(domain) and (host == domain or host.endswith(f".{domain}")) and (not colon or wanted == str(port))
+
+
+def _is_network_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, entry: str) -> bool:
+    if entry in (f"{address}:{port}", f"[{address}]:{port}"):
+        return True
+    try:
+        return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return False
 
 
 def _bracketed(host: str) -> str:
@@ -103,6 +137,8 @@ class ConnectHandshake:
         if end < 0:
             if len(self._buffer) > _MAX_HEAD:
                 raise HandshakeFailedError("the HTTP proxy's answer is too long")
+            if not b"HTTP/1.".startswith(self._buffer[:7]):
+                raise HandshakeFailedError("the HTTP proxy does not answer as one")
             return None
         end += len(_HEAD_END)
         match = _STATUS_LINE.match(self._buffer)
@@ -111,7 +147,8 @@ class ConnectHandshake:
         status = int(match[1])
         if not 200 <= status < 300:
             phrase = (match[2] or b"").decode("ascii")
-            raise ProxyRefusedError(f"the HTTP proxy answered {status} {phrase}".rstrip(), http_status=status)
+            advice = "; it wants other credentials in its URL, or some" if status == 407 else ""
+            raise ProxyRefusedError(f"the HTTP proxy answered {status} {phrase}".rstrip() + advice, http_status=status)
         return bytes(self._buffer[end:])
 
     def receive_eof(self) -> HandshakeFailedError:

@@ -1,5 +1,4 @@
-"""The agent's life around its tunnels, with a dialer that is told what happens. Times are exact: the clock is a mock.
-"""
+"""The agent's life around its tunnels, with a dialer that is told what happens. On a mock clock, times are exact."""
 
 from __future__ import annotations
 
@@ -13,11 +12,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from common.errors import HomeportError
-from common.tunnel.errors import HandshakeRefusedError, TunnelLostError
+from common.tunnel.errors import HandshakeFailedError, HandshakeRefusedError, TunnelLostError
 from common.tunnel.interfaces import CloseReason, DeviceHandler, DeviceTunnel, Subprotocol, TunnelStatistics
 from common.wire.messages import Drain, Health, RelayHello, Service, Stats
 from edge_agent.agent import Agent, AgentState, AgentStatistics
-from edge_agent.errors import DialError
 from edge_agent.health import HealthMonitor
 from edge_agent.redial import Redial
 from edge_agent.services import ServiceList
@@ -209,13 +207,17 @@ async def test_it_connects_and_says_so() -> None:
 
 
 async def test_it_dials_until_it_gets_through_and_tells_each_attempt() -> None:
-    async with running(FakeDialer(failures=[DialError("no route"), DialError("no route"), DialError("x")])) as run:
+    async with running(
+        FakeDialer(
+            failures=[HandshakeFailedError("no route"), HandshakeFailedError("no route"), HandshakeFailedError("x")]
+        )
+    ) as run:
         await trio.sleep(10)
         assert run.dials == [0, 1, 3, 7]
         assert run.states == ["connecting", "waiting"] * 3 + ["connecting", "connected"]
         assert run.log.events[:3] == ["cannot connect", "retrying", "cannot connect"]
-        assert run.log.lines[0][2] == {"reason": "dial_failed", "detail": "no route"}
-        assert run.log.lines[1][2] == {"seconds": 1, "reason": "dial_failed", "attempt": 1}
+        assert run.log.lines[0][2] == {"reason": "handshake_failed", "detail": "no route"}
+        assert run.log.lines[1][2] == {"seconds": 1, "reason": "handshake_failed", "attempt": 1}
 
 
 async def test_a_lost_tunnel_is_replaced_by_a_new_one() -> None:
@@ -334,7 +336,7 @@ async def test_stop_without_streams_ends_at_once() -> None:
         assert run.states[-1] == "stopping"
 
 
-@pytest.mark.parametrize("failures", [[], [DialError("no route")]])
+@pytest.mark.parametrize("failures", [[], [HandshakeFailedError("no route")]])
 async def test_stop_while_dialling_or_waiting_ends_at_once(failures: list[HomeportError]) -> None:
     async with running(FakeDialer(hangs=not failures, failures=failures)) as run:
         run.agent.stop()
@@ -440,7 +442,7 @@ async def test_ten_thousand_agents_do_not_come_back_together() -> None:
     rng = random.Random(1)
     delays = []
     for _ in range(50):
-        async with running(FakeDialer(failures=[DialError("the relay restarts")]), rng=rng) as run:
+        async with running(FakeDialer(failures=[HandshakeFailedError("the relay restarts")]), rng=rng) as run:
             await trio.sleep(1)
             delays.append(run.dials[1])
     assert len(set(delays)) == 50

@@ -9,7 +9,7 @@ import pytest
 from common.errors import HomeportError
 from common.tunnel.errors import HandshakeFailedError, HandshakeRefusedError, ProxyRefusedError, TunnelLostError
 from common.wire.messages import Drain
-from edge_agent.errors import DialError, ProxyError
+from edge_agent.errors import TokenFileError
 from edge_agent.redial import CONTESTED_PAUSE, Redial, Retry, Stop
 
 
@@ -32,10 +32,10 @@ def retry(decision: Retry | Stop) -> Retry:
 @pytest.mark.parametrize(
     "error",
     [
-        DialError("no route"),
-        ProxyError("407"),
+        HandshakeFailedError("no route"),
         HandshakeFailedError("garbage"),
         ProxyRefusedError("no", http_status=403),
+        TokenFileError("gone"),
     ],
 )
 def test_a_failed_dial_is_tried_again_with_growing_ceilings(error: HomeportError) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_dial_is_tried_again_with_growing_ceilings(error: HomeportError
 def test_even_the_first_retry_is_drawn_from_the_whole_range() -> None:
     rng = random.Random(7)
     firsts = [
-        retry(Redial(base=1, maximum=60, rng=rng).after_failure(DialError("x"), token_changed=False)).delay
+        retry(Redial(base=1, maximum=60, rng=rng).after_failure(HandshakeFailedError("x"), token_changed=False)).delay
         for _ in range(300)
     ]
     assert min(firsts) < 0.05
