@@ -79,7 +79,7 @@ def bulk(url: str, token_file: Path, *, method: str, size: int) -> Bulk:
 def start_bulk(url: str, token_file: Path, *, size: int, seconds: float, folder: Path) -> Iterator[Process]:
     """Downloads of `size` bytes, one after the other, until `seconds` have passed; its JSON line is a `Bulk`."""
     command = [*_bulk_command(url, token_file, "GET", size), "-seconds", str(seconds)]
-    with Process("bulk", command, folder=folder, json_line=True) as process:
+    with Process("bulk", command, folder=folder, json_output=True) as process:
         yield process
 
 
@@ -99,8 +99,8 @@ def paced(url: str, token_file: Path, *, rate: float, connections: int, seconds:
 def tunnels(url: str, tokens: Path, *, folder: Path) -> Iterator[tuple[Process, Tunnels]]:
     """A tunnel for each line of `tokens`, held as long as the block lasts; end its input to get the last figures."""
     command = [str(build("loader")), "tunnels", "-relay", url, "-tokens", str(tokens)]
-    with Process("tunnels", command, folder=folder, json_line=True) as process:
-        yield process, msgspec.convert(process.read_json_line(), Tunnels)
+    with Process("tunnels", command, folder=folder, json_output=True) as process:
+        yield process, msgspec.convert(process.read_json(), Tunnels)
 
 
 def _run(command: list[str], environment: dict[str, str] | None) -> str:

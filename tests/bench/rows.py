@@ -195,12 +195,12 @@ class Mixed(LoadRow):
         with loads.start_bulk(
             _bulk(side), side.token_file, size=scale.bulk_bytes, seconds=scale.seconds / 2, folder=folder
         ) as process:
-            alone = msgspec.convert(process.read_json_line(), loads.Bulk)
+            alone = msgspec.convert(process.read_json(), loads.Bulk)
         with loads.start_bulk(
             _bulk(side), side.token_file, size=scale.bulk_bytes, seconds=scale.seconds, folder=folder
         ) as process:
             busy = self._paced(side, scale)
-            filling = msgspec.convert(process.read_json_line(), loads.Bulk)
+            filling = msgspec.convert(process.read_json(), loads.Bulk)
         return {
             "p50 ms, quiet": quiet.p50_ms,
             "p99 ms, quiet": quiet.p99_ms,
@@ -233,7 +233,7 @@ class IdleTunnels(Row):
             used = side.process.memory_bytes() - before
             idling = side.process.cpu_seconds() - cpu - accepting
             holding.close_input()
-            lost = msgspec.convert(holding.read_json_line(), loads.Tunnels).lost
+            lost = msgspec.convert(holding.read_json(), loads.Tunnels).lost
         return {
             "KiB a tunnel": used / 1024 / opened.opened,
             "accepts/s": opened.opened / opened.seconds,

@@ -86,8 +86,8 @@ def relay_alone(name: str, folder: Path) -> Iterator[RelaySide]:
             yield RelaySide(name, running.tunnel, running.process, lambda device: keys.session_token(device).reveal())
         return
     token_file = _write_token(folder)
-    with Process("relay", _relay_command(name, token_file, None), folder=folder, json_line=True) as process:
-        yield RelaySide(name, process.read_json_line()["tunnel"], process, lambda device: f"{_TOKEN}.{device}")
+    with Process("relay", _relay_command(name, token_file, None), folder=folder, json_output=True) as process:
+        yield RelaySide(name, process.read_json()["tunnel"], process, lambda device: f"{_TOKEN}.{device}")
 
 
 @contextmanager
@@ -114,14 +114,14 @@ def _reference(name: str, folder: Path, service: str, certificate: Certificate |
     token_file = _write_token(folder)
     with ExitStack() as stack:
         command = _relay_command(name, token_file, certificate)
-        relaying = stack.enter_context(Process("relay", command, folder=folder, json_line=True))
-        urls = relaying.read_json_line()
+        relaying = stack.enter_context(Process("relay", command, folder=folder, json_output=True))
+        urls = relaying.read_json()
         trust = [] if certificate is None else ["-ca", str(certificate.certificate)]
         dial = ["-relay", urls["tunnel"], "-token-file", str(token_file), "-service", service, *trust]
         dialling = stack.enter_context(
-            Process("agent", [build("reference-agent"), *dial], folder=folder, json_line=True)
+            Process("agent", [build("reference-agent"), *dial], folder=folder, json_output=True)
         )
-        dialling.read_json_line()
+        dialling.read_json()
         yield Side(name, f"{urls['gateway']}/d/home/{_DEVICE}/web", token_file, {"relay": relaying, "agent": dialling})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -32,8 +33,9 @@ class Process:
         command: the program and its arguments.
         folder: where its log is written; its working directory.
         environment: added to ours, from which `HOMEPORT_*` and proxies are taken out.
-        json_line: it says on its standard output when it is ready, for `read_json_line`.
+        json_output: it says on its standard output when it is ready, for `read_json`.
         descriptors: open files that it inherits.
+        user: as whom it runs, with no other groups than that user's first; None: as we do.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Process:
         *,
         folder: Path,
         environment: Mapping[str, str] | None = None,
-        json_line: bool = False,
+        json_output: bool = False,
         descriptors: Sequence[int] = (),
+        user: str | None = None,
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
@@ -59,9 +62,12 @@ class Process:
                 cwd=folder,
                 env={**inherited, **(environment or {})},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if json_line else log,
+                stdout=subprocess.PIPE if json_output else log,
                 stderr=log,
                 pass_fds=descriptors,
+                user=user,
+                group=None if user is None else pwd.getpwnam(user).pw_gid,
+                extra_groups=None if user is None else [],
             )
 
     @property
@@ -74,20 +80,24 @@ class Process:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
-    def read_json_line(self) -> dict[str, Any]:
-        """The next line of its standard output, which must be a JSON object.
+    def read_json(self) -> dict[str, Any]:
+        """The next JSON object on its standard output, which begins and ends with a line.
 
         Raises:
             ProcessFailedError: it ended instead.
         """
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            raise self._failed("ended instead of saying that it is ready")
-        answer = json.loads(line)
-        assert isinstance(answer, dict)
-        return answer
+        text = b""
+        while line := self._process.stdout.readline():
+            text += line
+            try:
+                answer = json.loads(text)
+            except ValueError:
+                continue  # an object over several lines
+            assert isinstance(answer, dict)
+            return answer
+        self._process.wait()
+        raise self._failed("ended instead of saying that it is ready")
 
     def close_input(self) -> None:
         """End its standard input."""

@@ -10,7 +10,7 @@
 //	GET  /reset            the stream is reset, with no answer
 //	GET  /gate             holds the answer until /open is asked, and says how many were waiting at once
 //	GET  /open?waiting=N   returns once N requests wait at the gate, and lets them all go
-//	GET  /statistics       {"resets": streams that the other side reset, "streams": open now}
+//	GET  /resets?at-least=N  returns once the other side has reset N streams: how many it was
 //
 // With -mode raw, each stream begins with a line that says what it does:
 //
@@ -23,7 +23,6 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,7 +35,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -48,10 +46,10 @@ type device struct {
 	conn    *wsconn.Conn
 	session *yamux.Session
 	block   []byte
-	resets  int64
 
 	mu      sync.Mutex
-	arrived *sync.Cond
+	changed *sync.Cond // `resets` or `waiting`
+	resets  int
 	waiting int
 	gate    chan struct{}
 }
@@ -78,7 +76,7 @@ func main() {
 		log.Fatal(err)
 	}
 	d := &device{conn: conn, session: session, block: make([]byte, 1<<20), gate: make(chan struct{})}
-	d.arrived = sync.NewCond(&d.mu)
+	d.changed = sync.NewCond(&d.mu)
 	rand.New(rand.NewSource(1)).Read(d.block)
 	os.Stdout.WriteString("{\"connected\": true}\n")
 	if *mode == "raw" {
@@ -115,7 +113,12 @@ type watch struct {
 
 func (w *watch) note(n int, err error) (int, error) {
 	if errors.Is(err, yamux.ErrConnectionReset) {
-		w.once.Do(func() { atomic.AddInt64(&w.device.resets, 1) })
+		w.once.Do(func() {
+			w.device.mu.Lock()
+			w.device.resets++
+			w.device.changed.Broadcast()
+			w.device.mu.Unlock()
+		})
 	}
 	return n, err
 }
@@ -166,10 +169,8 @@ func (d *device) serveHTTP() error {
 	mux.HandleFunc("/reset", d.reset)
 	mux.HandleFunc("/gate", d.wait)
 	mux.HandleFunc("/open", d.open)
-	mux.HandleFunc("/statistics", func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]int64{
-			"resets": atomic.LoadInt64(&d.resets), "streams": int64(d.session.NumStreams()),
-		})
+	mux.HandleFunc("/resets", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, d.await(r, "at-least", func() int { return d.resets }))
 	})
 	return (&http.Server{Handler: mux, IdleTimeout: time.Minute}).Serve(d)
 }
@@ -203,7 +204,7 @@ func (d *device) wait(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	d.waiting++
 	gate := d.gate
-	d.arrived.Broadcast()
+	d.changed.Broadcast()
 	d.mu.Unlock()
 	select {
 	case <-gate:
@@ -213,17 +214,24 @@ func (d *device) wait(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *device) open(w http.ResponseWriter, r *http.Request) {
-	want, _ := strconv.Atoi(r.URL.Query().Get("waiting"))
+	through := d.await(r, "waiting", func() int { return d.waiting })
 	d.mu.Lock()
-	for d.waiting < want {
-		d.arrived.Wait()
-	}
-	let := d.waiting
 	d.waiting = 0
 	close(d.gate)
 	d.gate = make(chan struct{})
 	d.mu.Unlock()
-	fmt.Fprintln(w, let)
+	fmt.Fprintln(w, through)
+}
+
+// await returns `count()` once it is at least what the query asks for.
+func (d *device) await(r *http.Request, key string, count func() int) int {
+	want, _ := strconv.Atoi(r.URL.Query().Get(key))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for count() < want {
+		d.changed.Wait()
+	}
+	return count()
 }
 
 func (d *device) serveRaw() error {
