@@ -141,7 +141,7 @@ class RestApplication:
         wants_caller, wants_request = "caller" in parameters, "request" in parameters
 
         async def endpoint(request: web.Request) -> web.StreamResponse:
-            identity: Identity = request[_IDENTITY]
+            identity = request[_IDENTITY]
             arguments: dict[str, Any] = {}
             query = bind_text("query", request.query.items(), query_type)
             if path_type is not None:
@@ -178,7 +178,7 @@ class RestApplication:
         if isinstance(error, AuthError) and error.status in (400, 401, 429):
             self._metrics.refused.labels(error.code).inc()
         if request.method not in ("GET", "HEAD"):
-            identity: Identity | None = request.get(_IDENTITY)
+            identity = request.get(_IDENTITY)
             self._log.info(
                 "request",
                 request_id=request[_REQUEST_ID],
@@ -199,13 +199,15 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     """Just before a head is sent, that of a stream too."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = SECURITY_HEADERS["Server"]  # aiohttp has set its own by now
     response.headers["X-Request-Id"] = request[_REQUEST_ID]
     request[_STARTED] = True
 
 
-_REQUEST_ID = "homeport.request_id"
-_IDENTITY = "homeport.identity"
-_STARTED = "homeport.started"
+_REQUEST_ID = web.RequestKey("request_id", str)
+_IDENTITY = web.RequestKey("identity", Identity)
+_STARTED = web.RequestKey("started", bool)
+"""The head of an answer is on its way."""
 
 
 def _of_aiohttp(error: web.HTTPException) -> HomeportError:

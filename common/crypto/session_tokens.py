@@ -360,7 +360,7 @@ def _dump_keys(keys: list[OKPKey], *, private: bool) -> str:
     members = [
         {**key.as_dict(private=private), "kid": key.thumbprint(), "use": "sig", "alg": _ALGORITHM} for key in keys
     ]
-    return msgspec.json.format(msgspec.json.encode({"keys": members}), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode({"keys": members}, order="sorted"), indent=2).decode() + "\n"
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:

@@ -32,6 +32,8 @@ _FACTORS: dict[str, dict[str, float]] = {
 }
 _QUANTITY = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]{0,3})", re.ASCII)
 
+_INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -216,6 +218,8 @@ def _prepared(field: Field, raw: object) -> object:
     kinds = _parts(field.shape)
     if field.unit is not None:
         return _quantity(raw, field.unit)
+    if all(isinstance(kind, inspect.IntType) for kind in kinds) and _INTEGER.fullmatch(raw) is None:
+        raise ValueError("not an integer")  # msgspec would take 1e3 and 1.0 as well
     if any(isinstance(kind, inspect.BoolType) for kind in kinds):
         return _BOOLEANS.get(raw.strip().lower(), raw)
     if any(isinstance(kind, inspect.DictType) for kind in kinds):

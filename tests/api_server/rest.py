@@ -1,0 +1,172 @@
+"""A REST API that listens on a free port, with fakes behind it, and clients of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.auth.guesses import GuessLimiter
+from api_server.auth.interfaces import Action, Authenticator, Identity, Pending
+from api_server.events.hub import EventHub
+from api_server.events.metrics import EventMetrics
+from api_server.health.readiness import Readiness
+from api_server.http.application import RestApplication
+from api_server.http.metrics import RestMetrics
+from api_server.http.routes import Route
+from api_server.http.server import RestServer
+from api_server.rest import rest_routes
+from common.crypto.api_tokens import new_api_token
+from common.crypto.session_tokens import SessionTokenSigner
+from common.ids import TeamId
+from common.secret import Secret
+from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeRelay, FakeStore
+
+ADMIN = new_api_token()
+VIEWER = new_api_token()
+BOTH_TEAMS = new_api_token()
+NO_TEAM = new_api_token()
+LIMIT = 4096
+"""Bytes of a body."""
+
+
+class FakeAuthenticator:
+    """The administration token, and identities that have less than it, or other rights. Those are known only after
+    waiting, as those of a database would be.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._admin = AdminTokenAuthenticator(ADMIN, HOME, clock=clock, guesses=GuessLimiter(burst=3, interval=10))
+        everything = frozenset(Action)
+        self._others = {
+            VIEWER.reveal(): _identity("viewer", {HOME: frozenset({Action.SESSIONS_READ})}),
+            BOTH_TEAMS.reveal(): _identity("both", {HOME: everything, AWAY: everything}),
+            NO_TEAM.reveal(): _identity("nowhere", {}),
+        }
+
+    def authenticate_nowait(self, credential: Secret, *, address: str) -> Identity | Pending | None:
+        if credential.reveal() in self._others:
+            return Pending.PENDING
+        return self._admin.authenticate_nowait(credential, address=address)
+
+    async def authenticate(self, credential: Secret, *, address: str) -> Identity | None:
+        return self._others.get(credential.reveal())
+
+
+def _identity(name: str, teams: Mapping[TeamId, frozenset[Action]]) -> Identity:
+    return Identity(kind="user", id=f"id-{name}", name=name, teams=teams)
+
+
+@dataclass
+class Api:
+    """A REST API that listens, and what stands behind it."""
+
+    url: str
+    port: int
+    application: web.Application
+    routes: list[Route]
+    server: RestServer
+    store: FakeStore
+    relay: FakeRelay
+    clock: FakeClock
+    hub: EventHub
+    readiness: Readiness
+    registry: CollectorRegistry
+    logs: io.StringIO
+    http: httpx.AsyncClient
+
+    async def get(self, path: str, *, token: Secret | None = ADMIN, **options: Any) -> httpx.Response:
+        return await self.call("GET", path, token=token, **options)
+
+    async def call(self, method: str, path: str, *, token: Secret | None = ADMIN, **options: Any) -> httpx.Response:
+        headers = dict(options.pop("headers", {}))
+        if token is not None:
+            headers.setdefault("Authorization", f"Bearer {token.reveal()}")
+        return await self.http.request(method, path, headers=headers, **options)
+
+
+@asynccontextmanager
+async def running_api(
+    signer: SessionTokenSigner,
+    store: FakeStore | None = None,
+    *,
+    more: list[Route] | None = None,
+    authenticator: Authenticator | None = None,
+    heartbeat: float = 15.0,
+    public_origin: str | None = None,
+    max_followers: int = 10,
+    max_waiting: int = 64,
+) -> AsyncIterator[Api]:
+    """An API that listens on 127.0.0.1 for as long as the block runs.
+
+    Args:
+        signer: of session tokens.
+        store: of sessions; an empty one by default.
+        more: routes beside the usual ones.
+    """
+    clock, relay = FakeClock(), FakeRelay()
+    store = store if store is not None else FakeStore()
+    registry = CollectorRegistry()
+    hub = EventHub(
+        metrics=EventMetrics(registry), max_followers=max_followers, kept=max_waiting // 2, max_waiting=max_waiting
+    )
+    readiness = Readiness(relay, clock)
+    routes = rest_routes(
+        store=store,
+        revoker=relay,
+        signer=signer,
+        clock=clock,
+        hub=hub,
+        readiness=readiness,
+        registry=registry,
+        tunnel_url="ws://relay/tunnel",
+        token_lifetime=3600,
+        token_max_lifetime=86400,
+        heartbeat=heartbeat,
+    )
+    logs = io.StringIO()
+    application = RestApplication(
+        authenticator=authenticator if authenticator is not None else FakeAuthenticator(clock),
+        metrics=RestMetrics(registry),
+        public_origin=public_origin,
+        max_request_bytes=LIMIT,
+        log=structlog.wrap_logger(
+            structlog.WriteLogger(logs),
+            processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        ),
+    )
+    built = application.build([*routes, *(more or [])])
+    server = RestServer(built)
+    port = await server.start("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
+            yield Api(
+                url=url,
+                port=port,
+                application=built,
+                routes=routes,
+                server=server,
+                store=store,
+                relay=relay,
+                clock=clock,
+                hub=hub,
+                readiness=readiness,
+                registry=registry,
+                logs=logs,
+                http=http,
+            )
+    finally:
+        hub.close()
+        await server.close()
+
+
+__all__ = ["ADMIN", "BOTH_TEAMS", "LIMIT", "NO_TEAM", "VIEWER", "Api", "FakeAuthenticator", "running_api"]

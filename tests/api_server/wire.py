@@ -1,0 +1,35 @@
+"""Raw HTTP against a port, for what no client library would send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+__all__ = ["exchange", "exchange_bytes"]
+
+
+async def exchange_bytes(port: int, request: bytes) -> bytes:
+    """Send bytes, and read until the other side closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+    finally:
+        writer.close()
+
+
+async def exchange(port: int, request: bytes) -> tuple[int, dict[str, Any]]:
+    """Send bytes; read one answer, whose body is JSON."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").lower().split("\r\n")
+        (length,) = [int(line.partition(":")[2]) for line in lines if line.startswith("content-length:")]
+        return int(lines[0].split()[1]), json.loads(await reader.readexactly(length))
+    finally:
+        writer.close()
