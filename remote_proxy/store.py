@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -283,8 +283,8 @@ class InMemoryStore(Generic[T]):
 
     # The interface of common.sessions
 
-    async def register(self, tunnel: T) -> None:
-        self.register_nowait(tunnel)
+    async def register(self, tunnel: Tunnel) -> None:
+        self.register_nowait(cast(T, tunnel))  # one relay has one kind of tunnel, and its look-ups give that kind back
 
     async def unregister(self, team: TeamId, session_id: SessionId, epoch: int | None = None) -> bool:
         return self.unregister_nowait(team, session_id, epoch)

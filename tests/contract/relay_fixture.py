@@ -104,13 +104,13 @@ class RunningRelay:
 
 @contextlib.asynccontextmanager
 async def running_relay(
-    folder: Path, *, clock: Clock | None = None, **overrides: object
+    folder: Path, clock: Clock | None = None, /, **overrides: object
 ) -> AsyncIterator[RunningRelay]:
     """Start a relay on free ports.
 
     Args:
         folder: where its key files are written.
-        clock: the relay's source of time for sessions and credentials.
+        clock: the relay's source of time for sessions and credentials; None for the machine's.
         overrides: settings other than the defaults.
     """
     keys = folder / "session-keys.json"

@@ -11,7 +11,7 @@ from common.sessions.errors import (
     SessionNotFoundError,
     SessionReplacedError,
 )
-from common.sessions.interfaces import MAX_PAGE, SessionState
+from common.sessions.interfaces import MAX_PAGE, SessionState, Summary
 from remote_proxy.store import InMemoryStore
 from tests.remote_proxy.fakes import HOME, FakeClock, FakeTunnel, Recorder
 
@@ -41,11 +41,11 @@ class Fixture:
     def all_ids(self, team: TeamId = HOME, limit: int = 100) -> list[SessionId]:
         return [summary.id for page in self.pages(team, limit) for summary in page]
 
-    def pages(self, team: TeamId, limit: int) -> Iterator[list[FakeTunnel]]:
+    def pages(self, team: TeamId, limit: int) -> Iterator[list[Summary]]:
         cursor = None
         while True:
             page = self.store.list_nowait(team, limit=limit, cursor=cursor)
-            yield page.items  # type: ignore[misc]
+            yield page.items
             cursor = page.next
             if cursor is None:
                 return

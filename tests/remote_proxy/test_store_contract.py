@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
-from tests.contract.relay_fixture import RunningRelay
-from tests.contract.session_store import SessionStoreContract, StoreUnderTest
+from tests.contract.relay_fixture import running_relay
+from tests.contract.session_store import RELAY_SETTINGS, SessionStoreContract, StoreUnderTest
 
 
 class TestInMemoryStore(SessionStoreContract):
     @pytest.fixture
-    def under_test(self, relay: RunningRelay) -> StoreUnderTest:
-        return StoreUnderTest(relay=relay, store=relay.store, holds_tunnels=True)
+    async def under_test(self, tmp_path: Path, anyio_backend: object) -> AsyncIterator[StoreUnderTest]:
+        async with running_relay(tmp_path, **RELAY_SETTINGS) as relay:
+            yield StoreUnderTest(relay=relay, store=relay.store, holds_tunnels=True)

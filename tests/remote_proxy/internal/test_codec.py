@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import msgpack
@@ -68,10 +69,8 @@ def test_a_body_that_says_something_else_is_refused(value: object, content_type:
 
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([MSGPACK, JSON]))
 def test_no_body_raises_anything_else(body: bytes, content_type: str) -> None:
-    try:
-        decode(body, content_type, RevocationList)
-    except BadRequestError as exc:
-        assert exc.__cause__ is not None
+    with contextlib.suppress(BadRequestError):
+        assert isinstance(decode(body, content_type, RevocationList), RevocationList)
 
 
 def test_deep_nesting_is_refused() -> None:

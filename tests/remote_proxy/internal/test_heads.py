@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import HomeportError
+from common.ids import is_name
 from common.sessions.errors import SessionNotFoundError
 from remote_proxy.errors import BadRequestError, UpgradeRequiredError
 from remote_proxy.internal.heads import StreamRequest, is_stream_request, read_headers, read_stream_request
@@ -159,10 +162,7 @@ def test_no_head_raises_anything_else(data: bytes, at: int, cut: int) -> None:
     spoilt = good[:at] + data + good[at + cut : -4] + b"\r\n\r\n"
     if not is_stream_request(spoilt):
         return
-    try:
+    with contextlib.suppress(BadRequestError, UpgradeRequiredError, SessionNotFoundError):
         request = read(spoilt)
-    except HomeportError as exc:
-        assert exc.status in (400, 404, 426)
-    else:
-        assert request.team
-        assert request.service
+        assert is_name(request.team)
+        assert is_name(request.service)
