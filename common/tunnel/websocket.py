@@ -180,6 +180,8 @@ class WebSocketLink:
             self._remaining = remaining = remaining - position
             if not remaining and self._opcode >= CLOSE:
                 self._finish_control()
+                if self._end is not None:
+                    return
         while position < end:
             if self._header or end - position < LONGEST_HEADER:
                 position = self._slow_header(data, position, end, now)

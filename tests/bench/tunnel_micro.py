@@ -1,8 +1,8 @@
 """A microbench of the tunnel alone: a relay's end and a device's end, each a process, over loopback TCP.
 
-    .venv/bin/python -m tests.bench.tunnel_micro [--device trio|asyncio] [--tls] [--bulk MIB] [--echo MESSAGES] [--idle N]
+    .venv/bin/python -m tests.bench.tunnel_micro [--device trio|asyncio] [--tls] [--bulk MIB] [--idle N]
 
-`down` is device to relay, `up` relay to device: payload in chunks of 64 KiB on one stream, thrown away at the other end.
+`down` is device to relay, `up` relay to device: chunks of 64 KiB on one stream, thrown away at the other end.
 `echo` is 200-byte messages on 32 streams, each answered before the next is sent. `idle` is the memory of the relay's
 process a tunnel, and how many were accepted a second. Figures of one run; CPU is user and system time of each process.
 """
