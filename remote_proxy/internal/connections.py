@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import cast
 
 from common.errors import HomeportError
 from common.sessions.errors import OverCapacityError
@@ -186,8 +187,7 @@ class _HeadReader(_Pending):
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         if not self.listener.watch(self):
             self._refuse(OverCapacityError("too many connections without a request", retry_after=1.0))
 

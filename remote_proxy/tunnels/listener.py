@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import msgspec
 
@@ -43,9 +44,9 @@ class _Overloaded(asyncio.Protocol):
     """Says 503 and leaves."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_ANSWER)
-        transport.close()
+        accepted = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        accepted.write(_ANSWER)
+        accepted.close()
 
 
 def _answer() -> bytes:

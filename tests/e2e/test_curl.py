@@ -57,7 +57,7 @@ def test_a_second_request_goes_over_the_same_connection_after_a_head(
 ) -> None:
     # A HEAD whose length was taken for that of a body would leave the connection waiting for 100 MiB.
     (workshop.files.files / "after").write_text("after")
-    head = ["--head", "--output", tmp_path / "head", installation.url(workshop.name, "files", "/files/large")]
+    head = ["--head", "--output", str(tmp_path / "head"), installation.url(workshop.name, "files", "/files/large")]
     answer = curl.second(head, [installation.url(workshop.name, "files", "/files/after")])
     assert (answer.status, answer.connections, answer.body) == (200, 0, b"after")
 
