@@ -74,12 +74,16 @@ class Health(StrEnum):
 class OpenRefusal(StrEnum):
     """Codes of a refused stream-open. A peer may send others; treat those as `FAILED`."""
 
-    NO_SUCH_SERVICE = "no_such_service"
+    UNKNOWN_SERVICE = "unknown_service"
+    """The device offers no service of that name."""
+    CONNECTION_REFUSED = "connection_refused"
+    """Nobody listens where the service should be."""
     UNREACHABLE = "unreachable"
-    """The agent could not connect to the local service."""
+    """The device could not connect to the service for another reason."""
     TIMEOUT = "timeout"
-    """The local service did not accept the connection in time."""
-    OVERLOADED = "overloaded"
+    """The service did not accept the connection in time."""
+    OVER_CAPACITY = "over_capacity"
+    """The device has as many connections as it may."""
     DRAINING = "draining"
     FAILED = "failed"
 

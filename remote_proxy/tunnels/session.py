@@ -52,7 +52,7 @@ _OWN_REASONS = frozenset(CloseReason) | {"dead", "network"}
 
 _HEALTH_WORDS = frozenset(health.value for health in Health)
 
-_REFUSED_BY_LOAD = frozenset((OpenRefusal.OVERLOADED, "limit"))
+_REFUSED_BY_LOAD = frozenset((OpenRefusal.OVER_CAPACITY, "limit"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,7 +236,7 @@ class Device:
         name = request.service or ServiceName(next(iter(self.services)))
         serve = self.services.get(name)
         if serve is None:
-            request.refuse(OpenRefusal.NO_SUCH_SERVICE, f"no service {name!r}")
+            request.refuse(OpenRefusal.UNKNOWN_SERVICE, f"no service {name!r}")
         else:
             serve(request)
         self._changed.set()
