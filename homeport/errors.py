@@ -8,7 +8,9 @@ HomeportError
     │   └── ApiUnreachableError       no answer, or one that is not of our API
     ├── ForwardError
     │   ├── UpgradeRefusedError       the gateway answered with a problem instead of the stream
-    │   └── GatewayUnreachableError   no connection to the gateway, or an answer that is not HTTP
+    │   ├── GatewayUnreachableError   no connection to the gateway, or an answer that is not HTTP
+    │   ├── ListenError               the local address cannot be listened on
+    │   └── StreamCutError            the stream was reset, or what it was joined to broke
     └── SupervisorError               homeport.up.errors: the data directory, the ports, the child processes
 """
 
@@ -25,7 +27,9 @@ __all__ = [
     "CommandError",
     "ForwardError",
     "GatewayUnreachableError",
+    "ListenError",
     "NotConfiguredError",
+    "StreamCutError",
     "UpgradeRefusedError",
 ]
 
@@ -106,3 +110,18 @@ class GatewayUnreachableError(ForwardError):
 
     code: ClassVar[str] = "gateway_unreachable"
     title: ClassVar[str] = "The gateway is unreachable"
+
+
+class ListenError(ForwardError):
+    """The local address cannot be listened on."""
+
+    code: ClassVar[str] = "cannot_listen"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "Cannot listen"
+
+
+class StreamCutError(ForwardError):
+    """The stream was reset, or what it was joined to broke."""
+
+    code: ClassVar[str] = "stream_cut"
+    title: ClassVar[str] = "The stream was cut"

@@ -23,6 +23,8 @@ class Problem:
     """The key and its source: `HOMEPORT_API_PORT (environment)`."""
     what: str
     """What is expected there: `expected an integer from 0 to 65535`."""
+    missing: bool = False
+    """Whether nothing is wrong but that a required setting is not given."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"

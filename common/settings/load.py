@@ -119,7 +119,8 @@ class _Loader(Generic[S]):
         values = self._read(candidates)
         for name, field in self.fields.items():
             if field.default is None and name not in candidates:
-                self._problems.append(Problem(f"{field.variable}, or {name} in the file", f"is required: {field.type}"))
+                where = f"{field.variable}, or {name} in the file"
+                self._problems.append(Problem(where, f"is required: {field.type}", missing=True))
         if self._problems:
             raise SettingsError(self._problems)
         try:

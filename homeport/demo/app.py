@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -20,13 +21,14 @@ _SHUTDOWN_TIMEOUT = 5.0
 """Seconds that answers under way have to end in; then they are cut."""
 
 
-def run(host: str, port: int, ready_file: Path | None) -> int:
+def run(host: str, port: int, ready_file: Path | None, on_listening: Callable[[str], None]) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         host: address to listen on.
         port: TCP port; 0 for any free one.
         ready_file: where to write `{"pid": ..., "url": ...}` once requests are answered.
+        on_listening: told the URL at that moment.
 
     Returns:
         The exit code of the process.
@@ -34,11 +36,11 @@ def run(host: str, port: int, ready_file: Path | None) -> int:
     Raises:
         OSError: the address cannot be listened on.
     """
-    asyncio.run(_serve(host, port, ready_file))
+    asyncio.run(_serve(host, port, ready_file, on_listening))
     return 0
 
 
-async def _serve(host: str, port: int, ready_file: Path | None) -> None:
+async def _serve(host: str, port: int, ready_file: Path | None, on_listening: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,10 +56,11 @@ async def _serve(host: str, port: int, ready_file: Path | None) -> None:
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
+        address, chosen_port = runner.addresses[0][:2]
+        url = f"http://[{address}]:{chosen_port}" if ":" in address else f"http://{address}:{chosen_port}"
         if ready_file is not None:
-            address, chosen_port = runner.addresses[0][:2]
-            url = f"http://[{address}]:{chosen_port}" if ":" in address else f"http://{address}:{chosen_port}"
             write_public(ready_file, json.dumps({"pid": os.getpid(), "url": url}) + "\n")
+        on_listening(url)
         await stop.wait()
     finally:
         await runner.cleanup()

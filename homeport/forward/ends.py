@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
-__all__ = ["End", "SocketEnd", "join"]
+__all__ = ["End", "SocketEnd", "join", "show_address"]
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 """`SO_LINGER` on, zero seconds: closing sends RST, not FIN (socket(7))."""
@@ -59,6 +59,12 @@ def join(first: End, second: End) -> None:
     second.start()
 
 
+def show_address(address: tuple[str | int, ...]) -> str:
+    """A socket address as `host:port`."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
 class SocketEnd(asyncio.Protocol):
     """An end that is a TCP connection. Until it is joined it keeps what arrives.
 
@@ -89,7 +95,7 @@ class SocketEnd(asyncio.Protocol):
     def peer(self) -> str:
         """The address of the peer, for messages."""
         address = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a local connection"
+        return show_address(address) if address else "a connection that is gone"
 
     # From the transport.
 

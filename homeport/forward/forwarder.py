@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from common.secret import Secret
-from homeport.errors import ForwardError, GatewayUnreachableError
-from homeport.forward.ends import SocketEnd, join
+from homeport.errors import ForwardError, GatewayUnreachableError, ListenError, StreamCutError
+from homeport.forward.ends import SocketEnd, join, show_address
 from homeport.forward.handshake import GatewayUrl, Target, UpgradeHandshake
 from homeport.forward.stdio import StdioEnd
 
@@ -106,7 +106,7 @@ async def forward_port(
     host: str,
     port: int,
     *,
-    on_listening: Callable[[str, int], None],
+    on_listening: Callable[[list[str]], None],
     on_refused: Callable[[str, ForwardError], None],
 ) -> None:
     """Listen, and join each connection to a new stream, until cancelled; then reset what is open.
@@ -115,14 +115,14 @@ async def forward_port(
         dialer: opens the streams.
         host: address to listen on.
         port: TCP port; 0 for any free one.
-        on_listening: told the address and port.
+        on_listening: told the addresses, each as `host:port`.
         on_refused: told the client's address and why its connection was not forwarded.
 
     Raises:
-        OSError: the address cannot be listened on.
+        ListenError: the address cannot be listened on.
     """
     loop = asyncio.get_running_loop()
-    open_ends: set[SocketEnd] = set()
+    ends: set[SocketEnd] = set()
 
     async def serve(client: SocketEnd) -> None:
         try:
@@ -133,35 +133,40 @@ async def forward_port(
         else:
             join(client, stream)
 
-    async with asyncio.TaskGroup() as dialing:
+    def accept() -> SocketEnd:
+        def connected(end: SocketEnd) -> None:
+            ends.add(end)
+            dialing.create_task(serve(end))
 
-        def accept() -> SocketEnd:
-            def connected(end: SocketEnd) -> None:
-                open_ends.add(end)
-                dialing.create_task(serve(end))
+        end = SocketEnd(connected, lambda _exc: ends.discard(end))
+        return end
 
-            end = SocketEnd(connected, lambda _exc: open_ends.discard(end))
-            return end
-
-        server = await loop.create_server(accept, host, port)
-        try:
-            address = server.sockets[0].getsockname()
-            on_listening(address[0], address[1])
+    try:
+        server = await loop.create_server(accept, host, port, start_serving=False)
+    except (OSError, UnicodeError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise ListenError(f"cannot listen on {host} port {port}: {reason}; choose another by --listen") from exc
+    try:
+        async with asyncio.TaskGroup() as dialing:
+            await server.start_serving()
+            on_listening([show_address(each.getsockname()) for each in server.sockets])
             await loop.create_future()
-        finally:
-            server.close()
-            for end in tuple(open_ends):
-                end.abort()
+    finally:
+        server.close()
+        for end in tuple(ends):
+            end.abort()
 
 
 async def forward_stdio(dialer: Dialer, source: int, sink: int) -> None:
     """Join two file descriptors to one stream, until both directions have ended.
 
     Raises:
-        ForwardError: there is no stream.
-        OSError: it was cut short.
+        ForwardError: there is no stream, or it was cut short.
     """
     stdio = StdioEnd(asyncio.get_running_loop(), source, sink)
     stream = await dialer.dial()
     join(stdio, stream)
-    await stdio.wait_closed()
+    try:
+        await stdio.wait_closed()
+    except OSError as exc:
+        raise StreamCutError(f"the stream to {dialer.target} was cut: {exc.strerror or exc}") from exc

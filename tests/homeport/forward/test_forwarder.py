@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from homeport.errors import ForwardError, GatewayUnreachableError, UpgradeRefusedError
+from homeport.errors import ForwardError, GatewayUnreachableError, ListenError, StreamCutError, UpgradeRefusedError
 from homeport.forward.forwarder import Dialer, forward_port, forward_stdio
 from tests.homeport.forward.gateway import OPENED, gateway, opened
 
@@ -47,7 +47,7 @@ async def forwarding(dialer: Dialer) -> AsyncIterator[Forwarding]:
             dialer,
             "127.0.0.1",
             0,
-            on_listening=lambda _host, port: listening.set_result(port),
+            on_listening=lambda addresses: listening.set_result(int(addresses[0].rpartition(":")[2])),
             on_refused=lambda _peer, exc: refused.put_nowait(exc),
         )
     )
@@ -217,13 +217,22 @@ async def test_a_refusal_is_told_and_the_client_is_reset() -> None:
 
 
 async def test_no_gateway() -> None:
-    async def unused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise AssertionError("nobody can get here")
-
-    async with gateway(unused) as dialer:
+    async with gateway(_unused) as dialer:
         pass
     with pytest.raises(GatewayUnreachableError, match=r"http://127.0.0.1:\d+ cannot be reached"):
         await dialer.dial()
+
+
+async def test_a_port_that_is_taken() -> None:
+    async with gateway(opened(_unused)) as dialer, forwarding(dialer) as forward:
+        with pytest.raises(ListenError, match=rf"cannot listen on 127.0.0.1 port {forward.port}: .*choose another"):
+            await forward_port(
+                dialer, "127.0.0.1", forward.port, on_listening=lambda _: None, on_refused=lambda _, __: None
+            )
+
+
+async def _unused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    raise AssertionError("nobody can get here")
 
 
 async def test_a_gateway_that_hangs_up() -> None:
@@ -330,7 +339,7 @@ async def test_standard_output_that_nobody_reads_ends_the_stream() -> None:
     output, sink = os.pipe()
     os.close(output)
     async with gateway(opened(pour)) as dialer:
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(StreamCutError, match="home/demo/tcp was cut: Broken pipe"):
             await forward_stdio(dialer, source, sink)
         assert isinstance(await gone, ConnectionResetError)
     for descriptor in (source, keep, sink):
@@ -346,7 +355,7 @@ async def test_a_reset_stream_is_an_error_on_standard_input_and_output() -> None
     output, sink = os.pipe()
     os.write(keep, b"x")
     async with gateway(opened(fail)) as dialer:
-        with pytest.raises(ConnectionResetError, match="was reset"):
+        with pytest.raises(StreamCutError, match=r"home/demo/tcp was cut: .* was reset"):
             await forward_stdio(dialer, source, sink)
     for descriptor in (keep, output):
         os.close(descriptor)

@@ -1,0 +1,87 @@
+"""How results and errors are shown: for people, or as JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from common.errors import HomeportError
+from common.settings import SettingsError
+
+__all__ = ["cell", "console", "emit", "json_option", "report", "say", "wants_json"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEY = "homeport.json"
+
+
+def json_option(command: F) -> F:
+    """The option `--json`. It is asked for by `wants_json`, not passed to the command."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        context.meta[_KEY] = value  # shared by all contexts of the call, so that the error boundary knows it, too
+
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=remember,
+        help="Write JSON, for scripts: the result to standard output, a problem to standard error.",
+    )(command)
+
+
+def wants_json() -> bool:
+    """Whether the current command was called with `--json`."""
+    return bool(click.get_current_context().meta.get(_KEY))
+
+
+def console() -> Console:
+    """Standard output, for people. Made anew each time, so that it is the one in force now."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A remark to the person who called, on standard error; nothing with `--json`."""
+    if not wants_json():
+        click.echo(text, err=True)
+
+
+def emit(result: object, show: Callable[[], None]) -> None:
+    """Write a result.
+
+    Args:
+        result: what `--json` writes; whatever msgspec can encode.
+        show: writes it for people.
+    """
+    if wants_json():
+        click.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+    else:
+        show()
+
+
+def cell(text: object) -> Text:
+    """Somebody else's text for a table or line: neither markup nor control characters have an effect."""
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
+
+
+def report(exc: HomeportError) -> None:
+    """Write an error to standard error."""
+    if wants_json():
+        click.echo(json.dumps(exc.problem(), ensure_ascii=False), err=True)
+        return
+    code = exc.problem()["code"]
+    if isinstance(exc, SettingsError):
+        click.echo("homeport: the settings are wrong:", err=True)
+        for problem in exc.problems:
+            click.echo(f"  {problem}", err=True)
+    else:
+        click.echo(f"homeport: {exc.detail} [{code}]", err=True)
+    if exc.retry_after is not None:
+        click.echo(f"homeport: try again in {exc.retry_after:g} s", err=True)

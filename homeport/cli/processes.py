@@ -1,0 +1,137 @@
+"""`homeport relay | api | agent | demo`: each process alone, in the foreground, until SIGTERM or SIGINT.
+
+The flags of the first three are made from their settings, so that a setting has one name, one type and one description
+wherever it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from msgspec import inspect
+
+from api_server.settings import ApiSettings
+from common.settings import Field, Settings, fields_of, load
+from edge_agent.settings import AgentSettings
+from homeport.cli.output import emit, json_option, wants_json
+from homeport.errors import ListenError
+from homeport.settings import ALL_SETTINGS
+from remote_proxy.settings import RelaySettings
+
+__all__ = ["agent", "api", "demo", "flag_of", "relay"]
+
+S = TypeVar("S", bound=Settings)
+
+_LISTS = (inspect.ListType, inspect.VarTupleType, inspect.FrozenSetType)
+
+
+def flag_of(field: Field) -> str:
+    """The flag of a setting. That of a list is in the singular and repeated; that of a secret names a file."""
+    name = field.name.removesuffix("s") if isinstance(field.shape, _LISTS) else field.name
+    return "--" + name.replace("_", "-") + ("-file" if field.secret else "")
+
+
+def _option(field: Field) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    required = "required; " if field.default is None else ""
+    default = f"default {field.default}; " if field.default else ""
+    destination = f"{field.name}_file" if field.secret else field.name
+    return click.option(
+        flag_of(field),
+        destination,
+        multiple=isinstance(field.shape, _LISTS),
+        # Text as it is: settings say what they expect in the same words, wherever the value came from.
+        type=click.UNPROCESSED,
+        metavar="FILE" if field.secret else _metavar(field),
+        help=f"{field.description} [{required}{default}{field.variable}]",
+    )
+
+
+def _metavar(field: Field) -> str:
+    if field.unit is not None:
+        return {"bytes": "SIZE", "seconds": "TIME"}[field.unit]
+    words = {"an integer": "NUMBER", "a number": "NUMBER", "a path": "FILE", "a list": "ITEM", "a text": "TEXT"}
+    return next((word for start, word in words.items() if field.type.startswith(start)), field.type.upper())
+
+
+def _with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
+    """Gives a command a flag for each setting, and calls it with what all sources together say."""
+
+    def decorate(run: Callable[[S], None]) -> Callable[..., None]:
+        def command(config: Path | None, **flags: Any) -> None:
+            given = {name: value for name, value in flags.items() if value not in (None, ())}
+            if wants_json():
+                given.setdefault("log_format", "json")
+            run(load(settings, config=config, environ=os.environ, overrides=given, known=ALL_SETTINGS))
+
+        command.__doc__ = run.__doc__
+        for field in reversed(fields_of(settings)):
+            command = _option(field)(command)
+        config = click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+        return config(command)
+
+    return decorate
+
+
+@click.command()
+@json_option
+@_with_settings(RelaySettings)
+def relay(settings: RelaySettings) -> None:
+    """Run the relay, which holds the tunnels that devices dial."""
+    from remote_proxy.app import run
+
+    _exit(run(settings))
+
+
+@click.command()
+@json_option
+@_with_settings(ApiSettings)
+def api(settings: ApiSettings) -> None:
+    """Run the API server and the gateway."""
+    from api_server.app import run
+
+    _exit(run(settings))
+
+
+@click.command()
+@json_option
+@_with_settings(AgentSettings)
+def agent(settings: AgentSettings) -> None:
+    """Run the agent, which dials home and offers services of this device.
+
+    \b
+      homeport agent --relay wss://relay.example/tunnel --token-file session-token \\
+          --service web=http://127.0.0.1:8000 --service ssh=tcp://127.0.0.1:22
+    """
+    from edge_agent.app import run
+
+    _exit(run(settings))
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Gets process id and URL as JSON once listening.")
+@json_option
+def demo(host: str, port: int, ready_file: Path | None) -> None:
+    """Run the demo service alone: something for an agent to offer."""
+    from homeport.demo.app import run
+
+    def tell(url: str) -> None:
+        emit({"pid": os.getpid(), "url": url}, lambda: click.echo(f"the demo service listens at {url}"))
+        sys.stdout.flush()
+
+    try:
+        _exit(run(host, port, ready_file, tell))
+    except OSError as exc:
+        raise ListenError(
+            f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another by --port"
+        ) from exc
+
+
+def _exit(code: int) -> None:
+    click.get_current_context().exit(code)
