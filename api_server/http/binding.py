@@ -99,6 +99,6 @@ async def _read(request: web.Request, limit: int) -> bytes:
                     raise too_large
     except TimeoutError as exc:
         raise RequestTimeoutError(f"the body must arrive within {_BODY_TIMEOUT:.0f} seconds") from exc
-    except (web.RequestPayloadError, web.PayloadAccessError) as exc:
-        raise MalformedRequestError("the body is not framed as RFC 9112 section 6 wants it") from exc
+    except (web.RequestPayloadError, web.PayloadAccessError, ConnectionError) as exc:
+        raise MalformedRequestError("the body is incomplete, or not framed as RFC 9112 section 6 wants it") from exc
     return bytes(body)

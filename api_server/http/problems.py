@@ -12,6 +12,7 @@ from api_server.auth.credentials import CHALLENGE
 from api_server.auth.errors import UnauthenticatedError
 from api_server.http.errors import MethodNotAllowedError
 from common.errors import HomeportError
+from common.logging import mask
 
 __all__ = ["Problem", "problem_of", "problem_response"]
 
@@ -35,8 +36,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def problem_of(error: HomeportError, request_id: str | None = None) -> Problem:
-    """`error` as it is shown."""
-    return msgspec.convert({**error.problem(), "request_id": request_id}, Problem)
+    """`error` as it is shown.
+
+    A detail of a validation may name what the caller sent; if that looks like a credential it is masked, because
+    answers end up in the logs of clients.
+    """
+    return msgspec.convert({**error.problem(), "detail": mask(error.detail), "request_id": request_id}, Problem)
 
 
 def problem_response(error: HomeportError, request_id: str | None = None) -> web.Response:

@@ -6,7 +6,7 @@ import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import structlog
@@ -93,6 +93,14 @@ class Api:
         return await self.http.request(method, path, headers=headers, **options)
 
 
+def _kept_log(stream: io.StringIO) -> Any:
+    """A log that masks nothing, so that a test sees what was said."""
+    return structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+    )
+
+
 @asynccontextmanager
 async def running_api(
     signer: SessionTokenSigner,
@@ -104,6 +112,7 @@ async def running_api(
     public_origin: str | None = None,
     max_followers: int = 10,
     max_waiting: int = 64,
+    log: Literal["kept"] | None = "kept",
 ) -> AsyncIterator[Api]:
     """An API that listens on 127.0.0.1 for as long as the block runs.
 
@@ -111,6 +120,7 @@ async def running_api(
         signer: of session tokens.
         store: of sessions; an empty one by default.
         more: routes beside the usual ones.
+        log: `kept` in `Api.logs`; None for the log of the process.
     """
     clock, relay = FakeClock(), FakeRelay()
     store = store if store is not None else FakeStore()
@@ -138,10 +148,7 @@ async def running_api(
         metrics=RestMetrics(registry),
         public_origin=public_origin,
         max_request_bytes=LIMIT,
-        log=structlog.wrap_logger(
-            structlog.WriteLogger(logs),
-            processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-        ),
+        log=_kept_log(logs) if log is not None else None,
     )
     built = application.build([*routes, *(more or [])])
     server = RestServer(built)

@@ -6,7 +6,18 @@ import asyncio
 import json
 from typing import Any
 
-__all__ = ["exchange", "exchange_bytes"]
+__all__ = ["exchange", "exchange_bytes", "read_to_end"]
+
+
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the other side ends the connection, in whichever way."""
+    received = bytearray()
+    try:
+        while chunk := await reader.read(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return bytes(received)
 
 
 async def exchange_bytes(port: int, request: bytes) -> bytes:
@@ -14,10 +25,7 @@ async def exchange_bytes(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
+        return await read_to_end(reader)
     finally:
         writer.close()
 
