@@ -13,7 +13,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -37,6 +37,10 @@ from edge_agent.tls import client_context
 
 __all__ = ["build_agent", "run"]
 
+_SPARE_STREAMS = 256
+"""Streams of a tunnel beyond `max_streams`: the control stream, and those that are being refused with a reason. What
+comes beyond them is reset without one."""
+
 _SPARE_DESCRIPTORS = 128
 """Descriptors for tunnels, checks and files, beside one a stream."""
 
@@ -49,7 +53,7 @@ def run(settings: AgentSettings) -> int:
     configure(format=settings.log_format, level=settings.log_level)
     logger = get_logger("agent")
     try:
-        agent = build_agent(settings, logger)
+        agent = build_agent(settings, logger, environ=os.environ)
     except (RelayUrlError, ServiceSpecError) as exc:
         logger.error("wrong settings", code=exc.code, detail=exc.detail)  # noqa: TRY400  the detail says it all
         return 2
@@ -65,8 +69,13 @@ def run(settings: AgentSettings) -> int:
                 settings.ready_file.unlink()
 
 
-def build_agent(settings: AgentSettings, logger: Logger) -> Agent:
+def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str, str]) -> Agent:
     """The agent that the settings describe, not running yet.
+
+    Args:
+        settings: of the process.
+        logger: for everything that the agent has to say.
+        environ: where proxies are looked up.
 
     Raises:
         AgentError: a setting cannot be used, or a file that it names.
@@ -82,9 +91,11 @@ def build_agent(settings: AgentSettings, logger: Logger) -> Agent:
         settings.token_path,
         software=f"homeport-agent/{importlib.metadata.version('homeport')}",
         ssl_context=ssl_context,
-        environ=os.environ,
+        environ=environ,
         config=TunnelConfig(
-            yamux=YamuxConfig(max_streams=settings.max_streams + 1, session_window_budget=settings.memory_budget)
+            yamux=YamuxConfig(
+                max_streams=settings.max_streams + _SPARE_STREAMS, session_window_budget=settings.memory_budget
+            )
         ),
         limits=HandshakeLimits(timeout=settings.connect_timeout),
         budget=MemoryBudget(settings.memory_budget),

@@ -227,7 +227,7 @@ func playMany(r *relay) error {
 	}); err != nil {
 		return err
 	}
-	return together(parallel, func(number int) error { return echo(streams[number], int64(number), 300<<10) })
+	return together(parallel, func(number int) error { return r.echo(streams[number], int64(number), 300<<10) })
 }
 
 func playBulk(r *relay) error {
@@ -235,7 +235,7 @@ func playBulk(r *relay) error {
 	if err != nil {
 		return err
 	}
-	return echo(stream, 1, 20<<20)
+	return r.echo(stream, 1, 20<<20)
 }
 
 func playHalfClose(r *relay) error {
@@ -247,7 +247,7 @@ func playHalfClose(r *relay) error {
 	if _, err := stream.Write(data); err != nil {
 		return err
 	}
-	if err := stream.Close(); err != nil { // this side's half
+	if err := r.conn.Finish(stream.StreamID()); err != nil {
 		return err
 	}
 	answer, err := io.ReadAll(stream)
@@ -287,7 +287,7 @@ func playReset(r *relay) error {
 	if err != nil {
 		return err
 	}
-	return echo(after, 3, 100<<10)
+	return r.echo(after, 3, 100<<10)
 }
 
 func playRefused(r *relay) error {
@@ -300,17 +300,17 @@ func playRefused(r *relay) error {
 	if err != nil {
 		return err
 	}
-	return echo(stream, 4, 1000)
+	return r.echo(stream, 4, 1000)
 }
 
 // echo sends bytes, half-closes, and compares what comes back until the end.
-func echo(stream *yamux.Stream, seed int64, size int) error {
+func (r *relay) echo(stream *yamux.Stream, seed int64, size int) error {
 	data := random(seed, size)
 	sent := make(chan error, 1)
 	go func() {
 		_, err := stream.Write(data)
 		if err == nil {
-			err = stream.Close()
+			err = r.conn.Finish(stream.StreamID())
 		}
 		sent <- err
 	}()

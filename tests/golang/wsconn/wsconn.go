@@ -24,6 +24,7 @@ const (
 	yamuxHeader       = 12
 	yamuxData         = 0
 	yamuxWindowUpdate = 1
+	yamuxFin          = 4
 	yamuxReset        = 8
 )
 
@@ -112,10 +113,15 @@ func (c *Conn) follow(p []byte) {
 }
 
 // Reset sends a yamux WindowUpdate with RST for a stream, which the library has no call for.
-func (c *Conn) Reset(stream uint32) error {
+func (c *Conn) Reset(stream uint32) error { return c.inject(stream, yamuxReset) }
+
+// Finish sends one with FIN. The library's own Close does that too, but its Read is at an end then.
+func (c *Conn) Finish(stream uint32) error { return c.inject(stream, yamuxFin) }
+
+func (c *Conn) inject(stream uint32, flag uint16) error {
 	frame := make([]byte, yamuxHeader)
 	frame[1] = yamuxWindowUpdate
-	binary.BigEndian.PutUint16(frame[2:], yamuxReset)
+	binary.BigEndian.PutUint16(frame[2:], flag)
 	binary.BigEndian.PutUint32(frame[4:], stream)
 	c.mu.Lock()
 	defer c.mu.Unlock()
