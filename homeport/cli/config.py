@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from common.settings import Explained, Settings, SettingsError, explain
-from homeport.cli.output import cell, console, emit, json_option, report
+from homeport.cli.output import cell, emit, json_option, report, show_table
 from homeport.settings import ALL_SETTINGS
 
 __all__ = ["config"]
@@ -60,7 +60,7 @@ def _show(found: dict[str, list[Explained]], missing: dict[str, list[str]], ever
         for each in shown:
             table.add_row(each.field.name, cell(each.value), each.source)
         if shown:
-            console().print(table)
+            show_table(table)
     for name, wanted in missing.items():
         click.echo(f"{name}: could not start yet; it needs")
         for where in wanted:

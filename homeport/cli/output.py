@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from common.errors import HomeportError
 from common.settings import SettingsError
 
-__all__ = ["cell", "console", "emit", "json_option", "report", "say", "wants_json"]
+__all__ = ["cell", "emit", "json_option", "report", "say", "show_table", "wants_json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEY = "homeport.json"
+
+_UNLIMITED = 10_000
+"""Columns."""
 
 
 def json_option(command: F) -> F:
@@ -42,9 +46,10 @@ def wants_json() -> bool:
     return bool(click.get_current_context().meta.get(_KEY))
 
 
-def console() -> Console:
-    """Standard output, for people. Made anew each time, so that it is the one in force now."""
-    return Console(highlight=False, soft_wrap=True)
+def show_table(table: Table) -> None:
+    """Write a table, for people. It is as wide as it needs to be: half an id helps nobody."""
+    # Made anew each time, so that standard output is the one in force now.
+    Console(highlight=False, width=_UNLIMITED).print(table)
 
 
 def say(text: str) -> None:

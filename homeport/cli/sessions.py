@@ -12,7 +12,7 @@ from common.sessions.interfaces import Summary
 from homeport.api_client import ApiClient
 from homeport.cli.connection import Connection, with_connection
 from homeport.cli.durations import ago, size
-from homeport.cli.output import cell, console, emit, json_option, say
+from homeport.cli.output import cell, emit, json_option, say, show_table
 from homeport.errors import ApiRefusedError
 
 __all__ = ["sessions"]
@@ -90,7 +90,7 @@ def _show_list(items: list[Summary], team: str) -> None:
     now = time.time()
     table = Table(box=None, pad_edge=False)
     for heading in ("DEVICE", "STATE", "FOR", "RTT", "STREAMS", "IN", "OUT", "SERVICES", "SESSION"):
-        table.add_column(heading, no_wrap=True, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for item in items:
         table.add_row(
             cell(item.device_name),
@@ -103,7 +103,7 @@ def _show_list(items: list[Summary], team: str) -> None:
             cell(" ".join(f"{name}" if health == "healthy" else f"{name}:{health}" for name, health in _sorted(item))),
             cell(item.id),
         )
-    console().print(table)
+    show_table(table)
 
 
 def _show_one(item: Summary) -> None:
@@ -128,7 +128,7 @@ def _show_one(item: Summary) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in rows.items():
         table.add_row(name, cell(value))
-    console().print(table)
+    show_table(table)
 
 
 def _sorted(item: Summary) -> list[tuple[str, str]]:
