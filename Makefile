@@ -21,11 +21,11 @@ up: $(INSTALLED) ## Run everything with a demo device; ARGS="--api-port 0 ..." g
 	@$(BIN)/homeport up --data-dir .homeport $(ARGS)
 
 test: $(INSTALLED_DEV) ## Install what the tests need, and run them; ARGS="tests/homeport -k forward" chooses.
-	@requirements/debian.sh test
+	@requirements/debian.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(INSTALLED_DEV) ## Measure against the Go reference; a table is printed.
-	@requirements/debian.sh bench
+	@requirements/debian.sh
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(INSTALLED_DEV) ## Run the gates: ruff, mypy, import-linter.

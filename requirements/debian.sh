@@ -1,8 +1,8 @@
 #!/bin/sh
-# Install the Debian packages that the tests (and, with the argument `bench`, the benchmarks) use: real clients and
-# servers, and the Go library that ours is held against. Only what is missing; `apt-get update` runs only then.
+# Install the Debian packages that the tests and the benchmarks use: real clients and servers, and the Go library that
+# ours is held against. Only what is missing; `apt-get update` runs only then.
 #
-# Without root or apt-get it says what is missing and goes on: tests that need it say so and are skipped.
+# Without root or apt-get it says what is missing and goes on: tests that need it fail, and say so.
 set -eu
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -28,18 +28,16 @@ command_from psql postgresql-client
 folder_from '/usr/lib/postgresql/*/bin/postgres' postgresql
 folder_from /usr/share/gocode/src/github.com/hashicorp/yamux golang-github-hashicorp-yamux-dev
 folder_from /usr/share/gocode/src/github.com/gorilla/websocket golang-github-gorilla-websocket-dev
-if [ "${1:-test}" = bench ]; then
-    command_from wrk wrk
-fi
+command_from wrk wrk
 
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "homeport: not a Debian machine; tests that need these are skipped:$missing" >&2
+    echo "homeport: not a Debian machine; tests that need these fail:$missing" >&2
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "homeport: tests that need these Debian packages are skipped; to run them: sudo apt-get install$missing" >&2
+    echo "homeport: tests that need these Debian packages fail without them: sudo apt-get install$missing" >&2
     exit 0
 fi
 
