@@ -100,11 +100,11 @@ class ClientHandshake:
         scanned = max(0, len(buffer) - len(_HEAD_END) + 1)
         buffer += data
         end = buffer.find(_HEAD_END, scanned)
-        if (end < 0 and len(buffer) > self._limits.max_head) or end + len(_HEAD_END) > self._limits.max_head:
+        if not b"HTTP/1.1 ".startswith(buffer[:9]):
+            raise HandshakeFailedError("the answer is not HTTP/1.1")
+        if (len(buffer) if end < 0 else end + len(_HEAD_END)) > self._limits.max_head:
             raise HandshakeFailedError(f"the answer's head is over {self._limits.max_head} bytes")
         if end < 0:
-            if not b"HTTP/1.1 ".startswith(buffer[:9]):
-                raise HandshakeFailedError("the answer is not HTTP/1.1")
             return None
         self._head_done = True
         end += len(_HEAD_END)

@@ -137,12 +137,18 @@ class ServerHandshake:
         buffer += data
         end = buffer.find(_HEAD_END, scanned)
         try:
+            # Early, too: what cannot become a request is not waited for.
+            if _METHOD.match(buffer) is None:
+                raise _refused(HTTPStatus.BAD_REQUEST, "invalid_request", "the first bytes are no HTTP method")
+            if (len(buffer) if end < 0 else end + len(_HEAD_END)) > self._limits.max_head:
+                raise _refused(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "head_too_large",
+                    f"{self._limits.max_head} bytes are read",
+                )
             if end < 0:
-                self._check_unfinished()
                 return
             end += len(_HEAD_END)
-            if end > self._limits.max_head:
-                raise self._too_large()
             self._answer(bytes(buffer[:end]), bytes(buffer[end:]))
         except _RefusedError as error:
             self._refuse(error.refusal, error.headers)
@@ -158,22 +164,15 @@ class ServerHandshake:
             error = _refused(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", f"{self._limits.timeout:g} s are given")
             self._refuse(error.refusal, ())
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of an unfinished head that are held."""
+        return len(self._buffer)
+
     def take_output(self) -> bytes:
         """What to send now."""
         output, self._output = self._output, b""
         return output
-
-    def _check_unfinished(self) -> None:
-        """Refuse early what cannot become a request."""
-        if len(self._buffer) > self._limits.max_head:
-            raise self._too_large()
-        if _METHOD.match(self._buffer) is None:
-            raise _refused(HTTPStatus.BAD_REQUEST, "invalid_request", "the first bytes are no HTTP method")
-
-    def _too_large(self) -> _RefusedError:
-        return _refused(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", f"{self._limits.max_head} bytes are read"
-        )
 
     def _answer(self, head: bytes, rest: bytes) -> None:
         protocol = ServerProtocol(subprotocols=_SUBPROTOCOLS, logger=SILENT)

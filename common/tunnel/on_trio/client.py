@@ -82,8 +82,8 @@ async def run_client_tunnel(
             opened = await _shake_hands(handshake, transport)
     except trio.TooSlowError as exc:
         raise HandshakeFailedError(f"no tunnel within {limits.timeout:g} s") from exc
-    except OSError as exc:  # TLS errors are OSErrors
-        raise HandshakeFailedError(f"no connection to {target.host}:{target.port}: {exc}") from exc
+    except (OSError, UnicodeError) as exc:  # TLS errors are OSErrors; a name that IDNA cannot write is the other
+        raise HandshakeFailedError(f"no connection to {target.host}:{target.port}: {_reason(exc)}") from exc
     finally:
         if opened is None and transport is not None:
             await transport.aclose()
@@ -104,6 +104,13 @@ async def run_client_tunnel(
     await run_connection(core, transport, opened.rest)
     assert tunnel.end is not None  # `run_connection` ends the tunnel, whatever happens
     return tunnel.end
+
+
+def _reason(exc: Exception) -> str:
+    """Why a dial failed. trio says only that all attempts did, and keeps each one's reason in a group."""
+    if isinstance(exc.__cause__, ExceptionGroup):
+        return "; ".join(dict.fromkeys(str(each) for each in exc.__cause__.exceptions))
+    return str(exc)
 
 
 async def _dial(target: WebSocketURI, proxy: Proxy | None, ssl_context: ssl.SSLContext | None) -> Transport:
