@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 
 from tests.bench import report
 from tests.bench.rows import BULK_FILE, ROWS, SMALL_FILE, SMALL_SIZE, Figures, IdleTunnels, LoadRow, Row, Scale
-from tests.bench.sides import Side, relay_alone, side
+from tests.bench.sides import SIDES, Side, relay_alone, side
 from tests.stack.certificates import Certificate, make_certificate
 from tests.stack.nginx import Nginx, nginx
 
@@ -32,16 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale = dataclasses.replace(scale, rounds=options.rounds, idle_rounds=options.rounds)
     with tempfile.TemporaryDirectory(prefix="homeport-bench-", dir=_memory()) as folder:
         results = _measure(rows, scale, Path(folder), options.sides)
-    command = " ".join(["python -m tests.bench", *(sys.argv[1:] if arguments is None else arguments)])
-    if not options.quick and not options.rows and not options.sides:
-        command = "make bench"
+    whole = not (options.quick or options.rows or options.rounds or options.sides)
+    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    command = "make bench" if whole else f"python -m tests.bench {given}"
     machine = report.describe_machine()
     Console(width=160).print(Markdown(report.page("", results, machine, command, scale)))
-    if options.write:
-        options.write.parent.mkdir(parents=True, exist_ok=True)
-        text = options.write.read_text() if options.write.exists() else "# Performance\n"
-        options.write.write_text(report.page(text, results, machine, command, scale))
-        options.write.with_suffix(".json").write_bytes(report.to_json(results, machine, command, scale))
+    if page := options.write or (_REFERENCE_PAGE if whole else None):
+        text = page.read_text() if page.exists() else "# Performance\n"
+        page.write_text(report.page(text, results, machine, command, scale))
+        page.with_suffix(".json").write_bytes(report.to_json(results, machine, command, scale))
     wrong = [
         f"{result.row.key}, {name}: {figures[kind]:.0f} {kind}"
         for result in results
@@ -60,13 +59,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, measures nothing")
     parser.add_argument("--rows", nargs="+", choices=[row.key for row in ROWS], help="only these")
     parser.add_argument("--rounds", type=int, help="rounds of each row")
-    parser.add_argument("--sides", nargs="+", help="only these")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, help="only these")
     parser.add_argument(
         "--write",
         type=Path,
-        nargs="?",
-        const=_REFERENCE_PAGE,
-        help="write the tables into this page (docs/reference/performance.md), and the JSON beside it",
+        metavar="PAGE",
+        help="write the tables into this page and JSON beside it; a whole run does so to docs/reference/performance.md",
     )
     return parser.parse_args(arguments)
 

@@ -77,7 +77,7 @@ class AtLeast(Goal):
         return value >= self.limit
 
     def __str__(self) -> str:
-        return f"≥ {self.limit:g}{' times' if self.of_reference else ''}"
+        return f"at least {self.limit:g}{' times' if self.of_reference else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class AtMost(Goal):
         return value <= self.limit
 
     def __str__(self) -> str:
-        return f"≤ {self.limit:g}{' times' if self.of_reference else ''}"
+        return f"at most {self.limit:g}{' times' if self.of_reference else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from tests.stack.certificates import Certificate
 from tests.stack.homeport import Keys, agent, api, relay
 from tests.stack.process import Process
 
-__all__ = ["BARE", "HOMEPORT", "REFERENCE", "RelaySide", "Side", "relay_alone", "side"]
+__all__ = ["BARE", "HOMEPORT", "REFERENCE", "SIDES", "RelaySide", "Side", "relay_alone", "side"]
 
 HOMEPORT = "homeport"
 REFERENCE = "reference"
@@ -22,6 +22,7 @@ REFERENCE = "reference"
 1xx answers, trailers, upgrades, any framing. The goals were set against it."""
 BARE = "reference-bare"
 """The same with a front of its own on bare connections, which leaves all of that out: how fast Go can be here."""
+SIDES = (HOMEPORT, REFERENCE, BARE)
 
 _TOKEN = "bench-" + "0123456789abcdef" * 2
 _DEVICE = "bench"
