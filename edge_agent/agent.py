@@ -183,8 +183,10 @@ class Agent:
                 self._logger.error("giving up", reason=decision.reason, detail=decision.detail, advice=decision.advice)
                 return 1
             self._change(AgentState.WAITING)
-            say = self._logger.warning if decision.contested else self._logger.info
-            say("retrying", seconds=round(decision.delay, 1), reason=decision.reason, attempt=self._redial.attempts)
+            if decision.contested:
+                self._logger.warning("replaced", detail=decision.detail)
+            seconds = round(decision.delay, 1)
+            self._logger.info("retrying", seconds=seconds, reason=decision.reason, attempt=self._redial.attempts)
             await trio.sleep(decision.delay)
 
     async def _hold(self, connection: Connection) -> None:

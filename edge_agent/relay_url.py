@@ -55,6 +55,10 @@ class RelayUrl:
             raise RelayUrlError("a relay URL holds no user name or password; the token is read from the token file")
         if "?" in text or "#" in text:
             raise RelayUrlError("a relay URL has no query and no fragment; the token is read from the token file")
+        try:
+            parts.hostname.encode("idna")  # what the resolver would say, when nobody catches it
+        except UnicodeError:
+            raise RelayUrlError("the host of the relay URL is no host name") from None
         if port == 0:
             raise RelayUrlError("port 0 cannot be dialled")
         path = parts.path if parts.path not in ("", "/") else _DEFAULT_PATH

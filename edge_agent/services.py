@@ -163,6 +163,10 @@ def _target(name: str, parts: SplitResult, port: int | None) -> tuple[ServiceKin
 def _tcp(name: str, parts: SplitResult, port: int) -> Target:
     if not parts.hostname:
         raise ServiceSpecError(f"service {name}: no host; write for example {parts.scheme}://127.0.0.1:8000")
+    try:
+        parts.hostname.encode("idna")  # what the resolver would say, when nobody catches it
+    except UnicodeError:
+        raise ServiceSpecError(f"service {name}: {_shown(parts.hostname)} is no host name") from None
     if port == 0:
         raise ServiceSpecError(f"service {name}: port 0 cannot be connected to")
     if parts.path not in ("", "/"):

@@ -35,6 +35,8 @@ def test_a_relay_url_is_read(text: str, shown: str) -> None:
         ("wss://", "looks like"),
         ("wss://relay.example:port", "cannot be read"),
         ("wss://relay.example:0", "port 0"),
+        ("wss://" + "a" * 64 + ".example", "no host name"),
+        ("wss://x..example", "no host name"),
         ("wss://relay.example/tunnel?token=hp_secret", "no query"),
         ("wss://relay.example/tunnel?", "no query"),
         ("wss://relay.example/tunnel#x", "no query and no fragment"),

@@ -69,6 +69,8 @@ def test_options_are_read() -> None:
         ("web=ftp://127.0.0.1", "no scheme of a target"),
         ("web=http://", "no host"),
         ("web=http://127.0.0.1:0", "port 0"),
+        ("web=http://" + "a" * 64 + ".example", "no host name"),
+        ("web=http://x..example", "no host name"),
         ("web=http://127.0.0.1:99999", "cannot be read"),
         ("web=http://127.0.0.1:port", "cannot be read"),
         ("web=http://[::1", "cannot be read"),
