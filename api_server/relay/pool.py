@@ -154,6 +154,12 @@ class StreamPool:
         stream.attach(_IdleSink(self, stream))
         return True
 
+    def retire(self, stream: RelayStream, now: float) -> None:
+        """End a stream whose last exchange is complete and that shall not be used again."""
+        stream.attach(_IdleSink(self, stream))
+        self._ending[stream] = now
+        stream.write_eof()
+
     def expire(self, now: float) -> int:
         """End the streams that have been idle for too long; to be called about once a second.
 

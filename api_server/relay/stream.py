@@ -219,11 +219,11 @@ class RelayStream(asyncio.Protocol):
             assert self._transport is not None
             self._transport.write(data)
 
-    def write_pair(self, first: bytes, second: Buffer) -> None:
-        """Write two buffers by one system call and without joining them."""
+    def write_all(self, buffers: list[Buffer]) -> None:
+        """Write buffers by one system call, without joining them."""
         if self.phase is StreamPhase.OPEN and not self._sent_eof:
             assert self._transport is not None
-            self._transport.writelines((first, second))
+            self._transport.writelines(buffers)
 
     def write_eof(self) -> None:
         if self.phase is not StreamPhase.OPEN or self._sent_eof:

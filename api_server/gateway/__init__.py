@@ -1,0 +1,18 @@
+"""The gateway: devices' services, for clients, on a port and so an origin of its own.
+
+Gateway                listener, timer, drain
+  ClientConnection     one client: cuts requests out, one after the other
+    Exchange           one request and its response            RequestReader, ResponseReader, Answer, framing
+    Splice             bytes, after an upgrade                 raw, websocket
+  Gatekeeper           who may                                 api_server.auth
+  DeviceRouter         where to                                paths
+"""
+
+from __future__ import annotations
+
+from api_server.gateway.gateway import Gateway
+from api_server.gateway.limits import GatewayLimits
+from api_server.gateway.metrics import GatewayStatistics
+from api_server.gateway.routes import Route, Router, ServiceTarget
+
+__all__ = ["Gateway", "GatewayLimits", "GatewayStatistics", "Route", "Router", "ServiceTarget"]

@@ -1,0 +1,58 @@
+"""What all connections of one gateway share, and the interface between a connection and what it is busy with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from api_server.gateway.access import Gatekeeper
+from api_server.gateway.limits import GatewayLimits
+from api_server.gateway.metrics import GatewayMetrics
+from api_server.gateway.routes import Router
+from api_server.gateway.timers import TimerWheel
+from api_server.relay.dialer import ServiceDialer
+from common.clock import Clock
+
+__all__ = ["Activity", "GatewayCore"]
+
+
+class Activity(Protocol):
+    """What a client's connection is busy with: one request, or a raw connection. It is called for all that the client
+    does until it says `ClientConnection.finish`, `become` or `close`. No method may raise or block.
+    """
+
+    def client_data(self, data: bytes) -> None:
+        """The client sent bytes."""
+
+    def client_eof(self) -> None:
+        """The client will send no more; it may still be reading."""
+
+    def client_lost(self) -> None:
+        """The client is gone. Nothing is called after this."""
+
+    def client_paused(self) -> None:
+        """The client does not read as fast as it is written to."""
+
+    def client_resumed(self) -> None:
+        """It has caught up."""
+
+    def due(self, now: float) -> None:
+        """The connection's deadline has passed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayCore:
+    """What all connections of one gateway share."""
+
+    limits: GatewayLimits
+    router: Router
+    gatekeeper: Gatekeeper
+    dialer: ServiceDialer
+    clock: Clock
+    wheel: TimerWheel
+    metrics: GatewayMetrics
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    """Runs what cannot be decided without waiting. The coroutine must not raise."""
+    draining: bool = False

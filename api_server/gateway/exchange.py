@@ -1,0 +1,471 @@
+"""One request and its response.
+
+    SEEKING ──a stream──> UNDER_WAY ──both complete──> over
+       │                     ├──101──> a Splice takes over
+       └──────error──────────┴──> REFUSED ──rest of a small body──> over
+
+Whatever needs no waiting is decided at once: credential, identity, route, device, idle stream. Then there is no task
+and no future, and request and response cost one write each. Otherwise one task does what is left (SEEKING).
+
+Which stream. A request that may be sent twice (RFC 9110 section 9.2.2: an idempotent method; and without a body, since
+that would be gone) takes any idle stream: if the service has just closed it, no byte was answered, and it is sent again
+once on a fresh one. Any other request must not be sent twice (section 9.2.2 forbids it to a proxy), so it takes only a
+stream that was in use within the last `unsafe_reuse` seconds, which is shorter than servers keep connections, and else
+a fresh one. If that fails too it is a 502 `stream_reset`, and the client decides.
+
+Bodies pass both ways by their framing, at the same time if the two sides like. A response that begins while the request
+is still being sent ends the client's connection afterwards, because the rest of the request may never come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from api_server.auth.interfaces import PENDING
+from api_server.gateway.answer import Answer
+from api_server.gateway.core import GatewayCore
+from api_server.gateway.errors import (
+    BadRequestError,
+    BadResponseError,
+    BodyTooLargeError,
+    InternalError,
+    ResponseTimeoutError,
+    StreamResetError,
+)
+from api_server.gateway.fields import MalformedError
+from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
+from api_server.gateway.problems import redirect_response
+from api_server.gateway.raw import RawUpgrade, raw_upgrade
+from api_server.gateway.requests import RequestHead
+from api_server.gateway.routes import Route
+from api_server.gateway.splice import Splice
+from api_server.gateway.timers import NEVER
+from api_server.gateway.websocket import WebSocketSplice
+from api_server.relay.stream import RelayStream
+from common.errors import HomeportError
+from common.sessions.interfaces import OpenOptions
+from common.tunnel.stream import Buffer, ResetCode
+
+if TYPE_CHECKING:
+    from api_server.gateway.connection import ClientConnection
+
+__all__ = ["Exchange"]
+
+_log = structlog.get_logger(__name__)
+
+_JOINED: Final = 16 * 1024
+"""Bytes up to which buffers are joined before they are written; copying them costs less than a writev."""
+
+_DISCARDED: Final = 64 * 1024
+"""Bytes of a refused request's body that are read and thrown away so that the connection can go on."""
+
+_EMPTY: Final = EmptyBody()
+
+
+class _Phase(Enum):
+    """Where an exchange is."""
+
+    SEEKING = "seeking a stream"
+    UNDER_WAY = "under way"
+    REFUSED = "answered by the gateway, reading what is left of the request"
+    OVER = "over"
+
+
+class Exchange:
+    """One request of a client; `Activity` to its connection, `StreamSink` to the stream it goes out on.
+
+    Args:
+        core: the gateway's.
+        connection: the client's.
+        head: the request.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_began",
+        "_body",
+        "_connection",
+        "_core",
+        "_head",
+        "_held",
+        "_idle",
+        "_phase",
+        "_raw",
+        "_received",
+        "_route",
+        "_stream",
+        "_task",
+    )
+
+    def __init__(self, core: GatewayCore, connection: ClientConnection, head: RequestHead) -> None:
+        self._core = core
+        self._connection = connection
+        self._head = head
+        framing = head.fields.framing
+        self._body: Body = (
+            ChunkedBody() if framing.chunked else LengthBody(framing.length) if framing.length else _EMPTY
+        )
+        """The request's, as the client sends it."""
+        self._received = 0
+        """Bytes of it so far."""
+        self._held = b""
+        """What of it came before there was a stream to send it on."""
+        self._route: Route | None = None
+        self._raw: RawUpgrade | None = None
+        """What the client becomes, if it wants raw TCP."""
+        self._stream: RelayStream | None = None
+        self._answer = Answer(head, connection.responses, core.limits, core.clock)
+        self._task: asyncio.Task[None] | None = None
+        self._phase = _Phase.SEEKING
+        self._idle = core.limits.stream_idle_timeout
+        self._began = core.clock.monotonic()
+
+    def __repr__(self) -> str:
+        where = self._route.target.realm if self._route is not None else "nowhere yet"
+        return f"<Exchange {self._head.method.decode('latin-1')} to {where}: {self._phase.value}>"
+
+    # The way to a stream
+
+    def begin(self) -> None:
+        """Serve it; without waiting if possible."""
+        head, core = self._head, self._core
+        if not self._body.complete:
+            self._held = self._connection.take_ahead()
+        try:
+            if head.refusal is not None:
+                raise head.refusal
+            self._check_size(head.fields.framing.length or 0)
+            self._route = core.router.route(head.fields.host, head.target.path)
+            identity = core.gatekeeper.identify_nowait(head)
+            if identity is not PENDING and self._begin_at_once(core.gatekeeper.admit(identity, self._route)):
+                return
+        except HomeportError as exc:
+            self._refuse(exc)
+            return
+        if not self._body.complete:
+            self._connection.pause_reading()
+        self._connection.arm(NEVER)  # what is awaited has its own time limits
+        self._task = core.spawn(self._seek(identified=identity is not PENDING))
+
+    def _begin_at_once(self, route: Route) -> bool:
+        """Send the request on an idle stream, or answer it; False if that takes waiting."""
+        head, target = self._head, route.target
+        if target.raw:
+            self._raw = raw_upgrade(head)
+            return False
+        if not route.path and head.method in (b"GET", b"HEAD") and not head.fields.upgrade:
+            # Relative links of a page work only below the slash.
+            query = b"" if head.target.query is None else b"?" + head.target.query
+            self._redirect(target.prefix + b"/" + query)
+            return True
+        stream = self._core.dialer.take(
+            target.team,
+            target.device,
+            target.service,
+            self._began,
+            None if head.repeatable else self._core.limits.unsafe_reuse,
+        )
+        if stream is None:
+            return False
+        self._send(stream)
+        return True
+
+    async def _seek(self, *, identified: bool) -> None:
+        """What could not be done without waiting: authenticate, if nobody was identified yet, and get a stream."""
+        try:
+            if not identified:
+                gatekeeper = self._core.gatekeeper
+                identity = await gatekeeper.identify(self._head)
+                # What is done at once may end the exchange, and must not cancel its own task then.
+                task, self._task = self._task, None
+                if self._begin_at_once(gatekeeper.admit(identity, self._route)):
+                    return
+                self._task = task
+            stream = await self._dial()
+        except HomeportError as exc:
+            self._task = None
+            self._refuse(exc)
+        except Exception:
+            _log.exception("a request failed", request=repr(self))
+            self._task = None
+            self._refuse(InternalError("the gateway failed; its log says how"))
+        else:
+            self._task = None
+            self._send(stream)
+
+    async def _dial(self) -> RelayStream:
+        assert self._route is not None
+        target = self._route.target
+        trace = self._head.fields.trace
+        options = OpenOptions(
+            timeout=self._core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
+        )
+        return await self._core.dialer.dial(target.team, target.device, target.service, None, options)
+
+    def _send(self, stream: RelayStream) -> None:
+        """Send the request on a stream, with what has come of its body."""
+        assert self._route is not None
+        if self._raw is not None:
+            self._core.metrics.answered(101, self._core.clock.monotonic() - self._began)
+            self._hand_over(self._raw.begin(self._core, self._connection, stream), stream)
+            return
+        self._stream = stream
+        self._phase = _Phase.UNDER_WAY
+        stream.attach(self)
+        if self._phase is not _Phase.UNDER_WAY:
+            return  # the stream had ended already, and that has been dealt with
+        head = self._head.for_service(self._route.path or b"/", self._route.target.prefix)
+        self._connection.arm(self._core.clock.monotonic() + self._core.limits.service_timeout)
+        if self._body.complete:
+            stream.write(head)
+        else:
+            self._connection.resume_reading()
+            held, self._held = self._held, b""
+            self._pass_on(held, [head])
+
+    def _redial(self) -> None:
+        """The idle stream was stale: the request goes out again, on a fresh one."""
+        self._core.metrics.retries += 1
+        if self._stream is not None:
+            self._stream.reset()
+            self._stream = None
+        self._phase = _Phase.SEEKING
+        self._connection.arm(NEVER)
+        self._task = self._core.spawn(self._seek(identified=True))
+
+    # The request's body
+
+    def _pass_on(self, data: bytes, out: list[Buffer]) -> None:
+        """Pass bytes of the request's body on to the service, behind what is in `out`."""
+        stream = self._stream
+        assert stream is not None
+        try:
+            end = self._body.feed(data, 0, out)
+            self._received += end
+            self._check_size(self._received)
+        except MalformedError as exc:
+            self._refuse(BadRequestError(f"the request body is malformed: {exc}"))
+            return
+        except BodyTooLargeError as exc:
+            self._refuse(exc)
+            return
+        self._core.metrics.bytes_in += end
+        if len(out) == 1:
+            stream.write(out[0])
+        elif out and sum(map(len, out)) <= _JOINED:
+            stream.write(b"".join(out))
+        elif out:
+            stream.write_all(out)
+        if end < len(data):
+            self._connection.hold_ahead(data[end:])
+
+    def _check_size(self, size: int) -> None:
+        limit = self._core.limits.max_body_bytes
+        if 0 < limit < size:
+            raise BodyTooLargeError(f"the body is longer than {limit} bytes")
+
+    # Activity
+
+    def client_data(self, data: bytes) -> None:
+        if self._body.complete:
+            self._connection.hold_ahead(data)
+        elif self._phase is _Phase.UNDER_WAY:
+            limits = self._core.limits
+            self._connection.arm(
+                self._core.wheel.now + (limits.service_timeout if self._answer.head is None else self._idle)
+            )
+            self._pass_on(data, [])
+        elif self._phase is _Phase.SEEKING:
+            self._held += data
+        else:
+            self._discard(data)
+
+    def client_eof(self) -> None:
+        if not self._body.complete:
+            # The rest of the request will not come: the service must not take what it has for the whole.
+            self._abandon(ResetCode.CANCELLED)
+            return
+        self._idle = self._core.limits.half_closed_timeout
+        self._connection.arm(self._core.clock.monotonic() + self._idle)
+
+    def client_lost(self) -> None:
+        self._drop(ResetCode.CANCELLED)
+
+    def client_paused(self) -> None:
+        if self._stream is not None:
+            self._stream.pause_reading()
+
+    def client_resumed(self) -> None:
+        if self._stream is not None:
+            self._connection.arm(self._core.wheel.now + self._idle)
+            self._stream.resume_reading()
+
+    def due(self, now: float) -> None:  # noqa: ARG002
+        if self._connection.ended or self._phase is not _Phase.UNDER_WAY or self._answer.head is not None:
+            self._abandon(ResetCode.TIMEOUT)
+        else:
+            limit = self._core.limits.service_timeout
+            self._refuse(ResponseTimeoutError(f"the service has not answered within {limit:g} s"), ResetCode.TIMEOUT)
+
+    # StreamSink
+
+    def data_received(self, data: Buffer) -> None:
+        if self._phase is not _Phase.UNDER_WAY:
+            return
+        assert isinstance(data, bytes)
+        answer, connection = self._answer, self._connection
+        waited = answer.head is None
+        out: list[Buffer] = []
+        try:
+            rest = answer.feed(data, out, persistent=self._may_persist())
+        except BadResponseError as exc:
+            self._refuse(exc)
+            return
+        if waited and answer.head is not None:
+            self._core.metrics.answered(answer.head.status, self._core.clock.monotonic() - self._began)
+            if answer.upgraded:
+                self._upgrade(b"".join(out), rest)
+                return
+        if len(out) == 1:
+            connection.write(out[0])
+        elif out and sum(map(len, out)) <= _JOINED:
+            connection.write(b"".join(out))
+        elif out:
+            connection.write_all(out)
+        if answer.complete:
+            self._complete(reusable=not rest)
+        else:
+            limit = self._core.limits.service_timeout if answer.head is None else self._idle
+            connection.arm(self._core.wheel.now + limit)
+
+    def eof_received(self) -> None:
+        if self._answer.head is not None and not self._answer.bounded:
+            self._complete(reusable=False)
+        else:
+            self._stream_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._stream_ended()
+
+    def pause_writing(self) -> None:
+        self._connection.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_reading()
+
+    # The end
+
+    def _may_persist(self) -> bool:
+        """Whether the client's connection may go on after a response that begins now."""
+        return self._head.persistent and self._body.complete and not self._core.draining
+
+    def _complete(self, *, reusable: bool) -> None:
+        """The response is passed on to its last byte.
+
+        Args:
+            reusable: nothing came behind it.
+        """
+        stream, answer = self._stream, self._answer
+        assert stream is not None
+        assert answer.head is not None
+        self._stream = None
+        self._phase = _Phase.OVER
+        stream.resume_reading()  # the client may be behind; for the service the exchange is over
+        if not self._body.complete or (answer.bounded and not reusable):
+            stream.reset()
+        elif answer.bounded and answer.head.persistent:
+            self._core.dialer.pool.put(stream, self._core.clock.monotonic())
+        else:
+            self._core.dialer.pool.retire(stream, self._core.clock.monotonic())
+        self._connection.finish(persistent=answer.persistent, unread=not self._body.complete)
+
+    def _upgrade(self, head: bytes, early: bytes) -> None:
+        """The service has switched protocols: from here on it is bytes."""
+        stream = self._stream
+        assert stream is not None
+        if not self._body.complete:
+            self._refuse(BadResponseError("the service switches protocols in the middle of a request"))
+            return
+        self._stream = None
+        self._connection.write(head + early)
+        self._hand_over(Splice(self._core, self._connection, stream), stream)
+
+    def _hand_over(self, successor: Splice | WebSocketSplice, stream: RelayStream) -> None:
+        """The rest is raw."""
+        self._phase = _Phase.OVER
+        self._core.metrics.tunnels += 1
+        stream.attach(successor)
+        self._connection.become(successor)
+
+    def _stream_ended(self) -> None:
+        """The stream is over before the response is complete."""
+        if self._phase is not _Phase.UNDER_WAY or self._stream is None:
+            return
+        if self._stream.used and self._head.repeatable and not self._answer.touched:
+            self._redial()
+        elif self._answer.head is None:
+            self._refuse(StreamResetError("the service closed the connection before it had answered"))
+        else:
+            self._abandon(ResetCode.CANCELLED)
+
+    def _redirect(self, location: bytes) -> None:
+        self._phase = _Phase.OVER
+        persistent = self._may_persist()
+        self._core.metrics.responses[308] += 1
+        self._connection.write(redirect_response(location, close=not persistent, now=self._core.clock.wall()))
+        self._connection.finish(persistent=persistent, unread=not self._body.complete)
+
+    def _refuse(self, error: HomeportError, code: ResetCode = ResetCode.CANCELLED) -> None:
+        """Answer with an error, if there is still an answer to give, and keep the connection if that is safe."""
+        if self._answer.head is not None:
+            self._abandon(code)
+            return
+        self._drop(code)
+        connection, body = self._connection, self._body
+        rest = body.remaining - len(self._held) if isinstance(body, LengthBody) else 0
+        readable = body.complete or (
+            isinstance(body, LengthBody) and rest <= _DISCARDED and not self._head.fields.expects_continue
+        )
+        close = (
+            not readable
+            or not self._head.persistent
+            or self._core.draining
+            or isinstance(error, BadResponseError)  # its sender may have more in store
+        )
+        realm = self._route.target.realm if self._route is not None else None
+        connection.write_problem(error, close=close, realm=realm, head_only=self._head.method == b"HEAD")
+        if close or body.complete:
+            connection.finish(persistent=not close, unread=not body.complete)
+            return
+        self._phase = _Phase.REFUSED
+        connection.arm(self._core.clock.monotonic() + self._core.limits.header_timeout)
+        connection.resume_reading()
+        self._discard(self._held)
+
+    def _discard(self, data: bytes) -> None:
+        """Throw away what is left of a refused request."""
+        end = self._body.feed(data, 0, [])
+        if end < len(data):
+            self._connection.hold_ahead(data[end:])
+        if self._body.complete:
+            self._phase = _Phase.OVER
+            self._connection.finish(persistent=True)
+
+    def _abandon(self, code: ResetCode) -> None:
+        """There is no way to say it in HTTP: cut both sides."""
+        self._drop(code)
+        self._connection.reset()
+
+    def _drop(self, code: ResetCode) -> None:
+        """Give up what the exchange holds."""
+        self._phase = _Phase.OVER
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.reset(code)

@@ -1,0 +1,196 @@
+"""The gateway: its listener, its one timer, its end.
+
+The composition root makes one and starts it; everything that it needs comes in by constructor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from api_server.auth.interfaces import Authenticator
+from api_server.gateway.access import Gatekeeper
+from api_server.gateway.connection import ClientConnection, ConnectionRegistry
+from api_server.gateway.core import GatewayCore
+from api_server.gateway.limits import GatewayLimits
+from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
+from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
+from api_server.gateway.timers import TimerWheel
+from api_server.relay.dialer import ServiceDialer
+from common.clock import Clock
+
+__all__ = ["Gateway"]
+
+_log = structlog.get_logger(__name__)
+
+_TICK: Final = 0.5
+"""Seconds; deadlines are met that late at most."""
+
+_BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
+
+_ALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
+)
+"""A client that has vanished is found by the kernel within two minutes (tcp(7)). Accepted sockets inherit these."""
+
+
+class Gateway:
+    """Serves devices' services to clients.
+
+    Args:
+        authenticator: who asks.
+        dialer: gets streams to services; its pool's idle streams are ended by the gateway's timer.
+        clock: time source.
+        limits: what is allowed.
+        domain: parent of the host names that name a service; None for none.
+        router: finds the routes other than those to devices; None for none.
+        registry: that shows the metrics; None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        dialer: ServiceDialer,
+        clock: Clock,
+        limits: GatewayLimits | None = None,
+        domain: str | None = None,
+        router: Router | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._connections = ConnectionRegistry()
+        self._core = GatewayCore(
+            limits=limits if limits is not None else GatewayLimits(),
+            router=DeviceRouter(domain=domain, others=router if router is not None else NoRoutes()),
+            gatekeeper=Gatekeeper(authenticator),
+            dialer=dialer,
+            clock=clock,
+            wheel=TimerWheel(tick=_TICK, now=clock.monotonic()),
+            metrics=GatewayMetrics(dialer, registry=registry, occupancy=self._connections.occupancy),
+            spawn=self._spawn,
+        )
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    def __repr__(self) -> str:
+        connections, active = self._connections.occupancy()
+        state = "draining" if self._core.draining else "listening" if self._server is not None else "not started"
+        return f"<Gateway {state}: {connections} connections, {active} active>"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        if self._server is None or not self._server.sockets:
+            raise RuntimeError("the gateway does not listen")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def statistics(self) -> GatewayStatistics:
+        """How it is doing."""
+        return self._core.metrics.statistics()
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Listen.
+
+        Args:
+            host: address.
+            port: 0 for any free one.
+            reuse_port: share the port with other processes; the kernel spreads the connections.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        self._keeper = loop.create_task(self._keep_tasks(ready), name="gateway")
+        await ready.wait()
+        self._server = await loop.create_server(
+            self._accept, host, port, backlog=_BACKLOG, reuse_port=reuse_port, start_serving=False
+        )
+        for listening in self._server.sockets:
+            for option in _ALIVE:
+                listening.setsockopt(*option)
+        await self._server.start_serving()
+        self._schedule()
+
+    async def drain(self, grace: float) -> None:
+        """Stop listening, and let what is under way end.
+
+        Args:
+            grace: seconds; what is left then is cut.
+        """
+        self._stop_listening()
+        for connection in self._connections.snapshot():
+            connection.retire()
+        try:
+            async with asyncio.timeout(grace):
+                await self._connections.wait_empty()
+        except TimeoutError:
+            _log.warning("connections cut at the end of the grace", number=len(self._connections), grace=grace)
+            self._cut()
+
+    async def close(self) -> None:
+        """End everything at once."""
+        self._stop_listening()
+        self._cut()
+        await self._connections.wait_empty()
+        self._core.dialer.pool.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stopping.set()
+        if self._keeper is not None:
+            await self._keeper
+
+    def tick(self) -> None:
+        """Do what is due; called by the gateway's own timer."""
+        now = self._core.clock.monotonic()
+        self._core.wheel.advance(now)
+        self._core.dialer.pool.expire(now)
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_TICK, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._schedule()
+        self.tick()
+
+    def _accept(self) -> ClientConnection:
+        return ClientConnection(self._core, self._connections)
+
+    def _stop_listening(self) -> None:
+        self._core.draining = True
+        if self._server is not None:
+            self._server.close()
+
+    def _cut(self) -> None:
+        for connection in self._connections.snapshot():
+            connection.reset()
+
+    # Tasks: what a request cannot do without waiting. They belong to one group, which `_keeper` holds open, because
+    # connections come and go by callbacks and no coroutine of theirs could.
+
+    async def _keep_tasks(self, ready: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as self._tasks:
+            ready.set()
+            await self._stopping.wait()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._tasks is not None
+        return self._tasks.create_task(coroutine)

@@ -1,0 +1,65 @@
+"""Errors as HTTP responses: problem+json (RFC 9457), written by hand because there is no framework below.
+
+A response of the gateway itself carries `X-Homeport-Error` with the code; a device cannot send that header, so a client
+can tell whether the gateway speaks or the device.
+"""
+
+from __future__ import annotations
+
+import math
+from email.utils import formatdate
+from http import HTTPStatus
+
+import msgspec
+
+from api_server.auth.errors import UnauthenticatedError
+from api_server.gateway.errors import UpgradeRequiredError
+from common.errors import HomeportError
+
+__all__ = ["problem_response", "redirect_response"]
+
+
+def problem_response(error: HomeportError, *, head_only: bool, close: bool, now: float, realm: str | None) -> bytes:
+    """`error` as a complete response.
+
+    Args:
+        head_only: the request was HEAD: the same head, without the body.
+        close: the connection ends with it.
+        now: seconds since the Unix epoch, for `Date`.
+        realm: protection space of a 401; None for the gateway as a whole.
+    """
+    body = msgspec.json.encode(error.problem())
+    lines = [
+        *_start(error.status, now),
+        "Content-Type: application/problem+json",
+        "Cache-Control: no-store",
+        f"X-Homeport-Error: {error.code}",
+        f"Content-Length: {len(body)}",
+    ]
+    if error.retry_after is not None:
+        lines.append(f"Retry-After: {max(0, math.ceil(error.retry_after))}")
+    if isinstance(error, UnauthenticatedError):
+        # RFC 9110 section 11.6.1; Basic makes a browser ask its user.
+        lines.append(f'WWW-Authenticate: Bearer realm="homeport", Basic realm="{realm or "homeport"}", charset="UTF-8"')
+    if isinstance(error, UpgradeRequiredError):
+        lines.append("Upgrade: homeport-tcp, websocket")
+    options = [*(["close"] if close else []), *(["Upgrade"] if isinstance(error, UpgradeRequiredError) else [])]
+    if options:
+        lines.append(f"Connection: {', '.join(options)}")
+    return _join(lines) + (b"" if head_only else body)
+
+
+def redirect_response(location: bytes, *, close: bool, now: float) -> bytes:
+    """A 308 to `location`, which is a path of ours."""
+    lines = [*_start(308, now), f"Location: {location.decode('ascii')}", "Content-Length: 0"]
+    if close:
+        lines.append("Connection: close")
+    return _join(lines)
+
+
+def _start(status: int, now: float) -> list[str]:
+    return [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {formatdate(now, usegmt=True)}"]
+
+
+def _join(lines: list[str]) -> bytes:
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
