@@ -106,9 +106,9 @@ def examine_ports(listeners: Iterable[Listener]) -> Iterator[Finding]:
         try:
             check_free([listener])
         except PortInUseError as exc:
-            yield _bad(f"port {listener.port}", exc.detail, f"stop what listens there, or use {listener.flag}")
+            yield _bad(f"port for {listener.what}", exc.detail, f"stop what listens there, or use {listener.flag}")
         else:
-            yield _good(f"port {listener.port}", f"free, for {listener.what}")
+            yield _good(f"port for {listener.what}", f"{listener.port} is free" if listener.port else "any free one")
 
 
 def examine_run(run: Run, token: Secret) -> Iterator[Finding]:

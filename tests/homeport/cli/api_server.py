@@ -49,7 +49,7 @@ def api_server(serve: Callable[[Request], Answer]) -> Iterator[str]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer = serve(Request(self.command, self.path, self.headers.get("Authorization"), body))
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
