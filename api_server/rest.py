@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +14,7 @@ from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
+from api_server.http.openapi import openapi_document
 from api_server.http.reference import ReferenceEndpoints
 from api_server.http.routes import Route
 from api_server.sessions.endpoints import SessionEndpoints
@@ -20,7 +22,7 @@ from common.clock import Clock
 from common.crypto.session_tokens import SessionTokenSigner
 from common.sessions.interfaces import Store
 
-__all__ = ["rest_routes"]
+__all__ = ["rest_document", "rest_routes"]
 
 
 def rest_routes(
@@ -67,3 +69,21 @@ def rest_routes(
         *SessionEndpoints(store).routes(),
     ]
     return [*routes, *ReferenceEndpoints(routes, version=metadata.version("homeport")).routes()]
+
+
+def rest_document() -> dict[str, Any]:
+    """The OpenAPI document, without a server."""
+    absent: Any = None  # nothing is called: a description needs none of what the handlers work with
+    routes = rest_routes(
+        store=absent,
+        revoker=absent,
+        signer=absent,
+        clock=absent,
+        hub=absent,
+        readiness=absent,
+        registry=absent,
+        tunnel_url="",
+        token_lifetime=0,
+        token_max_lifetime=0,
+    )
+    return openapi_document(routes, version=metadata.version("homeport"))

@@ -197,6 +197,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"{reference.rpartition('/')[2]}"
     if options := schema.get("anyOf"):
         return " or ".join(_kind(option) for option in options)
+    if values := schema.get("enum"):
+        return " or ".join(f"`{value}`" for value in values)
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     return str(schema.get("type", "any"))

@@ -18,7 +18,9 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["token", "user", "service"]
     id: str
+    """Stable and unique within `kind`."""
     name: str
+    """For people."""
     teams: dict[TeamId, list[Action]]
     """The caller's teams, and what it may do in each."""
     installation: list[Action]

@@ -63,6 +63,7 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     id: CredentialId
     """By which it is revoked."""
     session_token: str
+    """What the device dials in with."""
     expires_at: int
     """Seconds since the Unix epoch."""
     tunnel_url: str

@@ -2,7 +2,7 @@
 
 HomeportError
 └── HttpError
-    ├── MalformedRequestError        400 malformed_request        not HTTP, or not as RFC 9112 wants it
+    ├── MalformedRequestError        400 bad_request              not HTTP, or not as RFC 9112 wants it
     ├── MalformedJsonError           400 malformed_json           a body that is not JSON, or not whole
     ├── CrossSiteRequestError        403 cross_site_request       a browser sends this on behalf of another site
     ├── PathNotFoundError            404 no_such_path             no such path
@@ -43,7 +43,7 @@ class HttpError(HomeportError):
 class MalformedRequestError(HttpError):
     """Not HTTP, or not as RFC 9112 wants it."""
 
-    code: ClassVar[str] = "malformed_request"
+    code: ClassVar[str] = "bad_request"
     status: ClassVar[int] = 400
     title: ClassVar[str] = "The request is malformed"
 

@@ -21,6 +21,8 @@ from api_server.auth.errors import (
     TooManyAttemptsError,
     UnauthenticatedError,
 )
+from api_server.auth.interfaces import INSTALLATION_ACTIONS
+from api_server.http.descriptions import field_descriptions, structs_in
 from api_server.http.errors import (
     BodyTooLargeError,
     CrossSiteRequestError,
@@ -45,7 +47,6 @@ _IDENTITY_ERRORS: Sequence[type[HomeportError]] = (
     UnauthenticatedError,
     TooManyAttemptsError,
 )
-_ACTION_ERRORS: Sequence[type[HomeportError]] = (ForbiddenError, TeamNotFoundError)
 _BODY_ERRORS: Sequence[type[HomeportError]] = (
     MalformedJsonError,
     RequestTimeoutError,
@@ -104,6 +105,9 @@ class _Schemas:
         found, components = msgspec.json.schema_components(unique, ref_template=_REF)
         self._by_type: dict[Any, dict[str, Any]] = dict(zip(unique, found, strict=True))
         self._all = components
+        for struct in structs_in(unique):
+            for name, text in field_descriptions(struct).items():
+                components[struct.__name__]["properties"][name].setdefault("description", text)
         # Paths and queries are written out as parameters; as components they would be mere noise.
         as_parameters = {
             kind.__name__ for route in routes for name, kind in route.parameters.items() if name in ("path", "query")
@@ -201,7 +205,9 @@ def _errors(route: Route) -> list[type[HomeportError]]:
     if not _is_public(route):
         errors += _IDENTITY_ERRORS
     if route.action is not None:
-        errors += _ACTION_ERRORS
+        errors.append(ForbiddenError)
+        if route.action not in INSTALLATION_ACTIONS:
+            errors.append(TeamNotFoundError)
     if route.method not in ("GET", "HEAD"):
         errors.append(CrossSiteRequestError)
     if "body" in route.parameters:

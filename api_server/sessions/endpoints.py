@@ -14,7 +14,13 @@ from msgspec import Meta
 from api_server.auth.interfaces import Action
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery
 from common.ids import SessionId, is_session_id
-from common.sessions.errors import DrainingError, RelayUnavailableError, SessionNotFoundError, SessionReplacedError
+from common.sessions.errors import (
+    DrainingError,
+    InvalidCursorError,
+    RelayUnavailableError,
+    SessionNotFoundError,
+    SessionReplacedError,
+)
 from common.sessions.interfaces import Page, Store, Summary
 
 __all__ = ["CloseQuery", "SessionEndpoints", "SessionPath"]
@@ -53,7 +59,7 @@ class SessionEndpoints:
                 path="/api/sessions",
                 handler=self.list_sessions,
                 action=Action.SESSIONS_READ,
-                errors=(RelayUnavailableError,),
+                errors=(InvalidCursorError, RelayUnavailableError),
             ),
             Route(
                 method="GET",

@@ -326,7 +326,7 @@ async def test_a_body_with_broken_framing_is_malformed(signer: SessionTokenSigne
             "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         ).encode()
         status, problem = await exchange(api.port, head + b"zz\r\n{}\r\n0\r\n\r\n")
-        assert (status, problem["code"]) == (400, "malformed_request")
+        assert (status, problem["code"]) == (400, "bad_request")
 
 
 # Queries and paths

@@ -48,7 +48,7 @@ async def test_what_is_not_http_is_a_400_that_quotes_nothing(
     caplog.set_level(logging.DEBUG)
     async with running_api(signer) as api:
         status, problem = await exchange(api.port, request_bytes)
-        assert (status, problem["code"]) == (400, "malformed_request")
+        assert (status, problem["code"]) == (400, "bad_request")
         assert CANARY[3:] not in str(problem)
         assert (await api.get("/api/auth/me")).status_code == 200
     assert CANARY[3:] not in caplog.text + api.logs.getvalue()
