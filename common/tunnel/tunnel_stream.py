@@ -121,14 +121,16 @@ class TunnelStream:
 
     # What the dialects call.
 
-    def hand_over(self, sink: StreamSink, pieces: Sequence[Buffer]) -> None:
-        """Make `sink` the stream's, give it the pieces that were kept for it, and read on unless it pauses."""
-        self.sink = sink
+    def hand_over(self, pieces: Sequence[Buffer]) -> None:
+        """Give the sink the pieces that were kept for it while reading was paused, and read on unless it pauses."""
         self._reading_paused = False
         for piece in pieces:
-            if self.sink is not sink:  # it reset the stream meanwhile, and was told
+            if self._core is None or self.sink is None:  # reset by the sink itself
                 return
-            self._deliver(piece)
+            try:
+                self.sink.data_received(piece)
+            except Exception as exc:
+                self._sink_failed("data_received", exc)
         if not self._reading_paused:
             self._reading_paused = True
             self.resume_reading()
@@ -156,13 +158,6 @@ class TunnelStream:
             self._held += size
         else:
             core.session.consumed(self.id, size, now)
-
-    def _deliver(self, data: Buffer) -> None:
-        try:
-            if self.sink is not None:
-                self.sink.data_received(data)
-        except Exception as exc:
-            self._sink_failed("data_received", exc)
 
     def receive_eof(self) -> None:
         """The peer half-closed."""

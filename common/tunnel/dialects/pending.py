@@ -30,6 +30,7 @@ class Pending:
         "_ended",
         "_error",
         "_held",
+        "_sink",
         "_stream",
         "on_lost",
         "service",
@@ -41,6 +42,7 @@ class Pending:
         self._core = core
         self._stream = stream
         self._held: list[Buffer] = []
+        self._sink: StreamSink | None = None
         self._ended = False
         self._error: Exception | None = None
         self._answered = False
@@ -62,6 +64,7 @@ class Pending:
         if self._answered:
             raise ValueError("the stream was answered before")
         self._answered = True
+        self._sink = sink
         self._send_acceptance(self._stream)
         self._core.call_later(self._hand_over, sink)
         return self._stream
@@ -86,14 +89,14 @@ class Pending:
         """What came so far is the sink's, and so is everything from here on, in the order it came."""
         stream, held = self._stream, self._held
         self._held = []
-        stream.hand_over(sink, held)
-        if stream.sink is not sink:  # it reset the stream on seeing them, and was told
-            return
-        if self._ended:
-            sink.eof_received()
-        if self._error is not None and stream.sink is sink:
+        stream.sink = sink
+        if self._error is not None:
             stream.sink = None
             sink.connection_lost(self._error)
+            return
+        stream.hand_over(held)
+        if self._ended and not stream.over:
+            stream.receive_eof()
 
     # StreamSink
 
@@ -109,6 +112,10 @@ class Pending:
             on_lost, self.on_lost = self.on_lost, None
             on_lost()
 
-    def pause_writing(self) -> None: ...
+    def pause_writing(self) -> None:
+        if self._sink is not None:  # which may have written already, with what came so far not handed over yet
+            self._sink.pause_writing()
 
-    def resume_writing(self) -> None: ...
+    def resume_writing(self) -> None:
+        if self._sink is not None:
+            self._sink.resume_writing()

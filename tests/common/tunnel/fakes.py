@@ -34,7 +34,7 @@ class RecordingSink:
 
     def __init__(self, changed: Callable[[], None] = lambda: None, *, limit: int | None = None) -> None:
         self._changed = changed
-        self._limit = limit
+        self.limit = limit
         self.stream: Stream | None = None
         self.received = bytearray()
         self.eof = False
@@ -73,7 +73,7 @@ class RecordingSink:
         assert not self.lost, "data after the end"
         assert not self.eof, "data after EOF"
         self.received += data
-        if self._limit is not None and len(self.received) >= self._limit and self.stream is not None:
+        if self.limit is not None and len(self.received) >= self.limit and self.stream is not None:
             self.stream.pause_reading()
         self._changed()
 
