@@ -77,11 +77,11 @@ def _warning(check: str, detail: str, advice: str) -> Finding:
 def examine_machine(data_dir: Path) -> Iterator[Finding]:
     """This machine, and the files in a data directory."""
     yield _good("homeport", f"{installed_version('homeport')}, Python {platform.python_version()}, {sys.executable}")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _WANTED_FILES:
-        yield _good("open files", f"{soft} allowed")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the soft limit is raised to it by each process
+    if hard == resource.RLIM_INFINITY or hard >= _WANTED_FILES:
+        yield _good("open files", "no limit" if hard == resource.RLIM_INFINITY else f"{hard} allowed")
     else:
-        yield _warning("open files", f"only {soft} allowed", f"raise it before a relay starts: ulimit -n {hard}")
+        yield _warning("open files", f"only {hard} allowed", "raise the hard limit of this user (limits.conf, systemd)")
     if not data_dir.exists():
         yield _good("data directory", f"{data_dir} does not exist yet; `homeport up` makes it")
         return

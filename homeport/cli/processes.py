@@ -6,7 +6,9 @@ wherever it is given.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +68,9 @@ def _with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callabl
             given = {name: value for name, value in flags.items() if value not in (None, ())}
             if wants_json():
                 given.setdefault("log_format", "json")
-            run(load(settings, config=config, environ=os.environ, overrides=given, known=ALL_SETTINGS))
+            loaded = load(settings, config=config, environ=os.environ, overrides=given, known=ALL_SETTINGS)
+            _raise_open_files()
+            run(loaded)
 
         command.__doc__ = run.__doc__
         for field in reversed(fields_of(settings)):
@@ -75,6 +79,13 @@ def _with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callabl
         return config(command)
 
     return decorate
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as this user may have: the usual soft limit, 1024, is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import TextIO
@@ -62,8 +63,9 @@ class LogPrinter:
         prefix = f"{name:{self._width}} |"
         if name in self._colours:
             prefix = f"\x1b[{self._colours[name]}m{prefix}\x1b[0m"
-        self._output.write(f"{prefix} {harmless}\n")
-        self._output.flush()
+        with contextlib.suppress(OSError):  # a terminal that was closed, `| head`: no reason to stop a supervisor
+            self._output.write(f"{prefix} {harmless}\n")
+            self._output.flush()
 
     def last_lines(self, name: str) -> list[str]:
         """What the source said last."""

@@ -87,8 +87,9 @@ class Supervisor:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, task)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means it
+                loop.add_signal_handler(number, self._signalled, task)
         failure: HomeportError | None = None
         with contextlib.suppress(asyncio.CancelledError):
             async with asyncio.TaskGroup() as group:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,17 @@ def test_prefix_colour_and_harmless_text() -> None:
     output = io.StringIO()
     LogPrinter(output, ["up", "relay"], colour=True).line("relay", "ready")
     assert output.getvalue() == "\x1b[32mrelay |\x1b[0m ready\n"
+
+
+def test_a_terminal_that_is_gone_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = os.fdopen(writer, "w")
+    log = LogPrinter(output, ["a"], colour=False)
+    log.line("a", "still kept")
+    assert log.last_lines("a") == ["still kept"]
+    with contextlib.suppress(BrokenPipeError):
+        output.close()
 
 
 def test_the_last_lines_of_each() -> None:
