@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ def run(settings: RelaySettings) -> int:
     """Run a relay until SIGTERM or SIGINT, drain it, and return the exit code. A second signal ends the grace."""
     configure(format=settings.log_format, level=settings.log_level)
     log = get_logger("relay")
+    _collect_less_often()
     try:
         _raise_descriptor_limit(settings.max_tunnels + _SPARE_DESCRIPTORS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -67,3 +69,12 @@ def _raise_descriptor_limit(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if limit < wanted:
         get_logger("relay").warning("fewer open files than max_tunnels needs", limit=limit, wanted=wanted)
+
+
+def _collect_less_often() -> None:
+    """Fit the garbage collector to a process that holds a million objects for long and makes few cycles: by default it
+    would look at the young ones once in 700 allocations, a tenth of what accepting a tunnel costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

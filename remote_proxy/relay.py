@@ -129,6 +129,7 @@ class Relay:
         self._reaper = Reaper(
             self.store, self.revocations, clock=clock, interval=settings.probe_interval, log=self._log
         )
+        self.registry = new_registry()
         self._exit = contextlib.AsyncExitStack()
         self.tunnel_url = ""
         """Where devices dial; known once started."""
@@ -188,7 +189,6 @@ class Relay:
             loop=loop,
         )
         listener = BoundedListener(tunnels, max_pending=settings.max_pending_handshakes)
-        registry = new_registry()
         runner = web.AppRunner(
             ControlApi(
                 store=self.store,
@@ -196,7 +196,7 @@ class Relay:
                 events=self.events,
                 authentication=self._authentication,
                 not_ready=self.not_ready,
-                expose=lambda accept: metrics.expose(registry, accept),
+                expose=lambda accept: metrics.expose(self.registry, accept),
                 log=self._log,
             ).application(),
             handle_signals=False,
@@ -229,7 +229,7 @@ class Relay:
             limits=_limits(settings),
             draining=lambda: self._drain.started,
         )
-        registry.register(metrics)
+        self.registry.register(metrics)
 
         internal_server = await loop.create_server(
             connections,

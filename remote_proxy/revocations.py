@@ -53,8 +53,8 @@ class Revocations:
 
     def __init__(self) -> None:
         self._expiry: dict[RevocationKey, float] = {}
-        # Tuples, because nearly every key has one tunnel, and a set would cost ten times as much.
-        self._live: dict[RevocationKey, tuple[Revocable, ...]] = {}
+        # Nearly every key has one tunnel, and a set for it would cost more than the rest of its entry.
+        self._live: dict[RevocationKey, Revocable | set[Revocable]] = {}
         self.told = False
         """Whether somebody has told this process, since it started, of what was revoked before."""
 
@@ -70,7 +70,8 @@ class Revocations:
         Said twice, the later expiry holds: a late repetition never shortens a revocation.
         """
         self._expiry[key] = max(expires_at, self._expiry.get(key, 0.0))
-        closed = self._live.get(key, ())
+        live = self._live.get(key, ())
+        closed = tuple(live) if isinstance(live, set | tuple) else (live,)
         for tunnel in closed:
             tunnel.close("revoked")
         return len(closed)
@@ -89,16 +90,22 @@ class Revocations:
     def attach(self, tunnel: Revocable) -> None:
         """A tunnel went live under its keys. The caller has checked `revoked` in the same turn of the loop."""
         for key in tunnel.revocation_keys:
-            self._live[key] = (*self._live.get(key, ()), tunnel)
+            live = self._live.setdefault(key, tunnel)
+            if isinstance(live, set):
+                live.add(tunnel)
+            elif live is not tunnel:
+                self._live[key] = {live, tunnel}
 
     def detach(self, tunnel: Revocable) -> None:
         """A tunnel ended; one that is not attached is no error."""
         for key in tunnel.revocation_keys:
-            left = tuple(live for live in self._live.get(key, ()) if live is not tunnel)
-            if left:
-                self._live[key] = left
-            else:
-                self._live.pop(key, None)
+            live = self._live.get(key)
+            if isinstance(live, set):
+                live.discard(tunnel)
+                if live:
+                    continue
+            if live is tunnel or isinstance(live, set):
+                del self._live[key]
 
     def prune(self, wall: float) -> int:
         """Forget the revocations that have expired; returns how many."""

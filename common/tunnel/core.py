@@ -396,6 +396,11 @@ class TunnelCore:
         )
 
     @property
+    def last_received(self) -> float:
+        """Moment of the last byte of the connection."""
+        return self._last_received
+
+    @property
     def stream_count(self) -> int:
         """Streams that are not over, the dialect's own among them."""
         return len(self._streams)

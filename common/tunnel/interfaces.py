@@ -105,6 +105,11 @@ class Tunnel(Protocol):
         """
         ...
 
+    @property
+    def last_received(self) -> float:
+        """Moment of the last byte from the peer, as in `statistics`, but cheap: the relay asks all tunnels often."""
+        ...
+
     def statistics(self) -> TunnelStatistics: ...
 
 

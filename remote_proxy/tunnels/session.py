@@ -151,7 +151,7 @@ class LiveTunnel:
     def silence(self) -> float:
         if self._tunnel is None:
             return 0.0
-        return self._context.clock.monotonic() - self._tunnel.statistics().last_received
+        return self._context.clock.monotonic() - self._tunnel.last_received
 
     def describe(self) -> Summary:
         claims = self._claims

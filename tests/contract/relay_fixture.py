@@ -7,9 +7,10 @@ async with running_relay(tmp_path) as relay:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from common.clock import Clock
@@ -43,6 +44,8 @@ class RunningRelay:
         self.internal_key = internal_key
         self.signer = signer
         self.devices: list[Device] = []
+        self.team = HOME
+        """The team of a device that a test does not give another."""
 
     @property
     def tunnel_url(self) -> str:
@@ -100,6 +103,16 @@ class RunningRelay:
         await attached.dial(self.tunnel_url, token, subprotocol=subprotocol)
         self.devices.append(attached)
         return attached
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric, without `homeport_relay_`; 0 if it has none yet."""
+        return self.relay.registry.get_sample_value(f"homeport_relay_{name}", labels) or 0.0
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the loop turn until `condition` holds: for what nothing calls back about."""
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

@@ -147,6 +147,10 @@ class TunnelEnd(Generic[HandlerT]):
         if not self.closed:
             self.handler.tunnel_drained()
 
+    @property
+    def last_received(self) -> float:
+        return self.core.last_received
+
     def statistics(self) -> TunnelStatistics:
         return self.core.statistics(
             own_streams=self._own_streams(), streams_total=self._streams_total, draining=self._draining
