@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -34,8 +35,9 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
 
     relay_url: Annotated[str, Meta(description="Base URL of the relay's internal HTTP.")] = "http://127.0.0.1:3801"
     internal_key_file: Annotated[
-        Path, Meta(description="File (mode 0600) with the key that relay and API server share.")
-    ]
+        Path | None,
+        Meta(description="File (mode 0600) with the key that relay and API server share; needed unless mutual TLS is."),
+    ] = None
     internal_tls_ca_file: Annotated[
         Path | None,
         Meta(description="Certificates to check the relay's internal HTTPS against; empty for the system's."),
@@ -76,11 +78,39 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
         Seconds, Meta(description="Longest life of a session token that may be asked for.")
     ] = 366 * 24 * 3600.0
 
+    revocations_file: Annotated[
+        Path | None,
+        Meta(
+            description="File in which revoked session tokens are kept until they expire; processes that share the "
+            "ports share it. Without one a restart of the API server and then of the relay forgets them."
+        ),
+    ] = None
+
     max_request_bytes: Annotated[Bytes, Meta(description="Largest body of a request to the REST API.")] = 1024 * 1024
     max_header_bytes: Annotated[Bytes, Meta(description="Largest head of a request to the gateway.")] = 64 * 1024
     max_body_bytes: Annotated[
         Bytes, Meta(description="Largest body of a request through the gateway; 0 for no limit.")
     ] = 0
+    max_gateway_connections: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Clients of the gateway at a time.")
+    ] = 20_000
+    header_timeout: Annotated[Seconds, Meta(description="Time for a client of the gateway to send a request head.")] = (
+        10.0
+    )
+    keepalive_timeout: Annotated[
+        Seconds, Meta(description="Time that the gateway keeps the connection of a client between two requests.")
+    ] = 75.0
+    open_timeout: Annotated[Seconds, Meta(description="Time for an agent to connect to its service.")] = 10.0
+    service_timeout: Annotated[
+        Seconds, Meta(description="Time for a service to begin its response once it has the request.")
+    ] = 120.0
+    stream_idle_timeout: Annotated[
+        Seconds, Meta(description="Time without a byte either way after which the gateway ends a response or upgrade.")
+    ] = 3600.0
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-* the gateway believes."),
+    ] = ()
     max_event_clients: Annotated[
         int, Meta(ge=1, le=100_000, description="Clients that may follow /api/events at once.")
     ] = 1000
@@ -107,6 +137,11 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
             url = getattr(self, name)
             if url is not None and not _is_url(url, schemes):
                 raise ValueError(f"{name} must be a URL: {' or '.join(schemes)}://host[:port]")
+        for network in self.trusted_proxies:
+            if not _is_network(network):
+                raise ValueError("trusted_proxies must be networks such as 10.0.0.0/8 or 2001:db8::/32")
+        if self.internal_key_file is None and self.internal_tls_cert_file is None:
+            raise ValueError("internal_key_file is needed, or internal_tls_cert_file where the relay wants mutual TLS")
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
             raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
         if self.session_token_lifetime > self.session_token_max_lifetime:
@@ -119,6 +154,14 @@ _URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {
     "public_url": ("http", "https"),
     "gateway_url": ("http", "https"),
 }
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:

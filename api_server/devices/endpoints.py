@@ -179,7 +179,7 @@ class DeviceEndpoints:
             raise ValidationFailedError("path: token_id must be the id that the token was issued with")
         # When it expires by itself is not known here; it cannot be later than this.
         expires_at = self._clock.wall() + self._max_lifetime
-        await self._revoker.revoke("credential", path.token_id, team=caller.team, expires_at=expires_at)
+        await self._revoker.revoke_credential(caller.team, CredentialId(path.token_id), expires_at=expires_at)
         self._log.info(
             "session token revoked",
             device=path.id,

@@ -17,7 +17,7 @@ __all__ = ["Readiness", "RelayProbe"]
 class RelayProbe(Protocol):
     """Asks the relay how it is."""
 
-    async def ready(self) -> bool:
+    async def reachable(self) -> bool:
         """Whether the relay answers, and takes requests. Never raises, and answers within seconds."""
         ...
 
@@ -51,6 +51,6 @@ class Readiness:
         async with self._asking:
             now = self._clock.monotonic()
             if self._asked_at is None or now - self._asked_at >= self._max_age:
-                self._reachable = await self._relay.ready()
+                self._reachable = await self._relay.reachable()
                 self._asked_at = self._clock.monotonic()
         return None if self._reachable else "the relay is not reachable, or is draining"

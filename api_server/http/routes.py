@@ -19,6 +19,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -93,8 +94,7 @@ class Route:
     @property
     def parameters(self) -> dict[str, type]:
         """The annotation of each parameter of the handler."""
-        hints = typing.get_type_hints(self.handler)
-        hints.pop("return", None)
+        hints = {name: hint for name, hint in _hints(self.handler).items() if name != "return"}
         if unknown := hints.keys() - {"caller", "path", "query", "body", "request"}:
             raise TypeError(f"{self.operation}: a handler has no parameter {unknown}")
         return hints
@@ -102,7 +102,7 @@ class Route:
     @property
     def result(self) -> Any:
         """The annotation of what the handler returns."""
-        return typing.get_type_hints(self.handler)["return"]
+        return _hints(self.handler)["return"]
 
     @property
     def operation(self) -> str:
@@ -124,6 +124,15 @@ class Route:
         if not text:
             raise TypeError(f"{self.operation} has no docstring")
         return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _hints(handler: Handler) -> dict[str, Any]:
+    return _hints_of_function(getattr(handler, "__func__", handler))
+
+
+@cache
+def _hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function)
 
 
 def authorise(identity: Identity, route: Route, team: str | None) -> frozenset[TeamId]:

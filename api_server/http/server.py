@@ -24,6 +24,9 @@ _KEEPALIVE = 75.0
 _LINGERING = 5.0
 """Seconds that the rest of a body is read and dropped after an early answer, so that the client gets to see it."""
 
+_SHUTDOWN = 2.0
+"""Seconds that requests under way are given at the end; none of ours takes longer, event streams are ended before."""
+
 
 class _Connection(web.RequestHandler):
     """One connection."""
@@ -60,7 +63,7 @@ class RestServer:
     """
 
     def __init__(self, application: web.Application, *, log: Logger | None = None) -> None:
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
         self._log = log if log is not None else get_logger(__name__)
         self._server: asyncio.Server | None = None
 

@@ -7,7 +7,7 @@ answer, so that a caller cannot tell a relay from a store in its own process. Th
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -16,6 +16,7 @@ import httpx
 import msgpack
 import msgspec
 
+from api_server.devices.interfaces import Revocation
 from api_server.relay.events import EventCutter, EventPosition, SessionEvent
 from api_server.relay.problems import MSGPACK, error_from_answer
 from common.crypto.session_tokens import CredentialId
@@ -165,6 +166,15 @@ class ProxyClient:
             RelayUnavailableError: the relay could not be told, and may still honour it.
         """
         await self._revoke("credential", credential, team, expires_at)
+
+    async def tell_revocations(self, revocations: Sequence[Revocation]) -> None:
+        """Tell the relay all that is revoked, as it must be told after its start.
+
+        Raises:
+            RelayUnavailableError: the relay could not be told, and may admit what is revoked.
+        """
+        body = msgpack.packb({"items": [msgspec.to_builtins(each) for each in revocations]})
+        await self._request("PUT", "/internal/revocations", {}, body)
 
     async def _revoke(self, kind: str, subject: str, team: TeamId, expires_at: float) -> None:
         body = msgpack.packb({"kind": kind, "team": team, "expires_at": expires_at})

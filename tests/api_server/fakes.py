@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from api_server.devices.interfaces import Revocation
+from common.crypto.session_tokens import CredentialId
 from common.ids import DeviceId, ServiceName, SessionId, TeamId
 from common.sessions.errors import (
     NotSupportedError,
@@ -153,16 +156,25 @@ class FakeRelay:
 
     is_ready: bool = True
     asked: int = 0
-    revoked: list[tuple[str, str, TeamId, float]] = field(default_factory=list)
+    revoked: list[tuple[TeamId, CredentialId, float]] = field(default_factory=list)
+    told: list[list[Revocation]] = field(default_factory=list)
     away: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the relay was told something."""
 
-    async def ready(self) -> bool:
+    async def reachable(self) -> bool:
         self.asked += 1
         return self.is_ready
 
-    async def revoke(
-        self, kind: Literal["device", "credential"], subject: str, *, team: TeamId, expires_at: float
-    ) -> None:
+    async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
+        self._answer()
+        self.revoked.append((team, credential, expires_at))
+
+    async def tell_revocations(self, revocations: Sequence[Revocation]) -> None:
+        self._answer()
+        self.told.append(list(revocations))
+        self.changed.set()
+
+    def _answer(self) -> None:
         if self.away:
             raise RelayUnavailableError
-        self.revoked.append((kind, subject, team, expires_at))

@@ -74,8 +74,8 @@ async def test_revoking_tells_the_relay_within_the_call(signer: SessionTokenSign
         issued = (await api.call("POST", PATH)).json()
         answer = await api.call("DELETE", f"{PATH}/{issued['id']}")
         assert (answer.status_code, answer.content) == (204, b"")
-        ((kind, subject, team, expires_at),) = api.relay.revoked
-        assert (kind, subject, team) == ("credential", issued["id"], HOME)
+        ((team, credential, expires_at),) = api.relay.revoked
+        assert (team, credential) == (HOME, issued["id"])
         assert expires_at >= issued["expires_at"]
 
 

@@ -1,0 +1,225 @@
+"""The API server: the REST API and the gateway in one process, and what they share.
+
+                       ┌── RestServer :3721 ── endpoints ── ProxyClientStore ──┐
+    AdminTokenAuthenticator                                                    ├── relay, internal HTTP
+                       └── Gateway    :3722 ── ServiceDialer ── Forwarder ─────┘
+    EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told)
+
+Nothing is kept in the process that is not the relay's, a cache, or on disk: to have more of it, start more processes
+(`reuse_port`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import ssl
+from types import TracebackType
+
+from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.auth.guesses import GuessLimiter
+from api_server.devices.ledger import RevocationLedger
+from api_server.devices.revocations import RevocationService
+from api_server.events.hub import EventHub
+from api_server.events.metrics import EventMetrics
+from api_server.gateway.gateway import Gateway
+from api_server.gateway.limits import GatewayLimits
+from api_server.health.readiness import Readiness
+from api_server.http.application import RestApplication
+from api_server.http.metrics import RestMetrics
+from api_server.http.origins import origin_of
+from api_server.http.server import RestServer
+from api_server.relay import (
+    DialerUpdates,
+    EventFeed,
+    Forwarder,
+    ProxyClient,
+    ProxyClientStore,
+    ServiceDialer,
+    SessionDirectory,
+    StreamPool,
+)
+from api_server.rest import rest_routes
+from api_server.settings import ApiSettings
+from common.clock import Clock, SystemClock
+from common.crypto.keyfiles import read_secret
+from common.crypto.session_tokens import SessionTokenSigner
+from common.ids import TeamId
+from common.logging import get_logger
+from common.metrics import new_registry
+from common.settings import Problem, SettingsError
+
+__all__ = ["ApiServer"]
+
+
+class ApiServer:
+    """One API server. Use it as an async context manager: it listens within.
+
+    Args:
+        settings: what it was told.
+        clock: source of time.
+
+    Raises:
+        KeyFileError: a key file cannot be used.
+        SettingsError: a certificate cannot be used.
+    """
+
+    def __init__(self, settings: ApiSettings, *, clock: Clock | None = None) -> None:
+        clock = clock if clock is not None else SystemClock()
+        self._settings = settings
+        self._log = get_logger("api_server")
+        self.registry = new_registry()
+        key = read_secret(settings.internal_key_file) if settings.internal_key_file is not None else None
+        tls = _client_tls(settings)
+
+        self._client = ProxyClient(settings.relay_url, key=key, tls=tls)
+        forwarder = Forwarder(settings.relay_url, key=key, tls=tls)
+        store = ProxyClientStore(self._client, forwarder)
+        dialer = ServiceDialer(SessionDirectory(store.locate, clock=clock), forwarder, StreamPool())
+        authenticator = AdminTokenAuthenticator.from_file(
+            settings.admin_token_file,
+            TeamId(settings.team),
+            clock=clock,
+            guesses=GuessLimiter(burst=settings.wrong_token_burst, interval=settings.wrong_token_interval),
+        )
+
+        self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
+        self._revocations = RevocationService(RevocationLedger(settings.revocations_file), self._client, clock=clock)
+        self._feed = EventFeed(self._client, clock=clock)
+        for listener in (DialerUpdates(dialer, clock), self._hub, self._revocations):
+            self._feed.add(listener)
+
+        self._readiness = Readiness(self._client, clock)
+        application = RestApplication(
+            authenticator=authenticator,
+            metrics=RestMetrics(self.registry),
+            public_origin=None if settings.public_url is None else origin_of(settings.public_url),
+            max_request_bytes=settings.max_request_bytes,
+        )
+        self._rest = RestServer(
+            application.build(
+                rest_routes(
+                    store=store,
+                    revoker=self._revocations,
+                    signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
+                    clock=clock,
+                    hub=self._hub,
+                    readiness=self._readiness,
+                    registry=self.registry,
+                    tunnel_url=settings.tunnel_url,
+                    token_lifetime=settings.session_token_lifetime,
+                    token_max_lifetime=settings.session_token_max_lifetime,
+                )
+            )
+        )
+        self._gateway = Gateway(
+            authenticator=authenticator,
+            dialer=dialer,
+            clock=clock,
+            limits=_limits(settings),
+            domain=settings.gateway_domain,
+            registry=self.registry,
+        )
+        self._exit = contextlib.AsyncExitStack()
+        self._hurry = asyncio.Event()
+        self.api_url = ""
+        """Base URL of the REST API; known once started."""
+        self.gateway_url = ""
+        """Base URL of the gateway; known once started."""
+
+    async def __aenter__(self) -> ApiServer:
+        """Listen on both ports.
+
+        Raises:
+            KeyFileError: the list of revocations cannot be read.
+            OSError: a port cannot be had.
+        """
+        try:
+            await self._start()
+        except BaseException as exc:
+            await self._exit.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything at once; `drain` comes before."""
+        await self._exit.__aexit__(kind, exc, trace)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        self._revocations.check()
+        self._exit.push_async_callback(self._client.aclose)
+        # If one of these fails, so does the process: without it devices would be looked for where they are no more.
+        tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
+        for run in (self._feed.run, self._revocations.run):
+            self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
+        self._exit.push_async_callback(self._gateway.close)
+        await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)
+        self._exit.push_async_callback(self._rest.close)
+        port = await self._rest.start(settings.api_host, settings.api_port, reuse_port=settings.reuse_port)
+        # Last in, first out: event streams are ended before anybody waits for them.
+        self._exit.callback(self._hub.close)
+        self.api_url = f"http://{_authority(settings.api_host, port)}"
+        self.gateway_url = f"http://{_authority(settings.gateway_host, self._gateway.port)}"
+        self._log.info("listening", api=self.api_url, gateway=self.gateway_url, relay=settings.relay_url)
+
+    async def drain(self) -> None:
+        """Answer `/readyz` with 503, take no new connections to the gateway, and give what is under way there the
+        grace to end. The REST API answers until then, so that whoever balances load can see it.
+        """
+        self._log.info("draining", grace=self._settings.drain_grace)
+        self._readiness.drain()
+        self._hub.close()
+        async with asyncio.TaskGroup() as tasks:
+            drained = tasks.create_task(self._gateway.drain(self._settings.drain_grace))
+            hurried = tasks.create_task(self._hurry.wait())
+            await asyncio.wait((drained, hurried), return_when=asyncio.FIRST_COMPLETED)
+            drained.cancel()
+            hurried.cancel()
+
+    def hurry(self) -> None:
+        """End the grace of the drain."""
+        self._hurry.set()
+
+
+def _limits(settings: ApiSettings) -> GatewayLimits:
+    return GatewayLimits(
+        max_connections=settings.max_gateway_connections,
+        max_head_bytes=settings.max_header_bytes,
+        max_body_bytes=settings.max_body_bytes,
+        header_timeout=settings.header_timeout,
+        keepalive_timeout=settings.keepalive_timeout,
+        open_timeout=settings.open_timeout,
+        service_timeout=settings.service_timeout,
+        stream_idle_timeout=settings.stream_idle_timeout,
+        trusted_proxies=tuple(ipaddress.ip_network(network) for network in settings.trusted_proxies),
+    )
+
+
+def _client_tls(settings: ApiSettings) -> ssl.SSLContext | None:
+    """How the relay is reached over HTTPS; None over HTTP.
+
+    Raises:
+        SettingsError: a certificate or its key cannot be used.
+    """
+    if not settings.relay_url.startswith("https:"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.internal_tls_ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if settings.internal_tls_cert_file is not None and settings.internal_tls_key_file is not None:
+            read_secret(settings.internal_tls_key_file)  # refuses a key that others may read
+            context.load_cert_chain(settings.internal_tls_cert_file, settings.internal_tls_key_file)
+    except (OSError, ssl.SSLError) as exc:
+        problem = Problem("internal_tls_ca_file, internal_tls_cert_file, internal_tls_key_file", f"unusable: {exc}")
+        raise SettingsError([problem]) from exc
+    return context
+
+
+def _authority(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL; a wildcard as the loopback address that it includes."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
