@@ -64,7 +64,7 @@ class ProxyClient:
         transport: how httpx reaches the relay; for tests.
     """
 
-    __slots__ = ("_http", "_url")
+    __slots__ = ("_http", "_timeout", "_url")
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class ProxyClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = url
+        self._timeout = timeout
         self._http = httpx.AsyncClient(
             base_url=url,
             auth=_InternalKey(key) if key is not None else None,
@@ -204,7 +205,7 @@ class ProxyClient:
         headers = {"Accept": "text/event-stream"}
         if position.last_id is not None:
             headers["Last-Event-ID"] = position.last_id
-        timeout = httpx.Timeout(self._http.timeout, read=_EVENTS_SILENCE)
+        timeout = httpx.Timeout(self._timeout, read=_EVENTS_SILENCE)
         try:
             async with self._http.stream("GET", "/internal/events", headers=headers, timeout=timeout) as answer:
                 if answer.status_code != 200:
