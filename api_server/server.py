@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
-from types import TracebackType
 
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.guesses import GuessLimiter
@@ -86,9 +85,9 @@ class ApiServer:
 
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
         self._revocations = RevocationService(RevocationLedger(settings.revocations_file), self._client, clock=clock)
-        self._feed = EventFeed(self._client, clock=clock)
+        self.feed = EventFeed(self._client, clock=clock)
         for listener in (DialerUpdates(dialer, clock), self._hub, self._revocations):
-            self._feed.add(listener)
+            self.feed.add(listener)
 
         self._readiness = Readiness(self._client, clock)
         application = RestApplication(
@@ -137,16 +136,19 @@ class ApiServer:
         """
         try:
             await self._start()
-        except BaseException as exc:
-            await self._exit.__aexit__(type(exc), exc, exc.__traceback__)
+        except BaseException:
+            await self._exit.aclose()
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End everything at once; `drain` comes before."""
-        await self._exit.__aexit__(kind, exc, trace)
+    async def __aexit__(self, *_: object) -> None:
+        """End everything at once; `drain` comes before.
+
+        Raises:
+            ExceptionGroup: a task of the server failed.
+        """
+        # Without the exception of the block: the task group would wrap it, and only its own tasks' are its business.
+        await self._exit.aclose()
 
     async def _start(self) -> None:
         settings = self._settings
@@ -154,7 +156,7 @@ class ApiServer:
         self._exit.push_async_callback(self._client.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
-        for run in (self._feed.run, self._revocations.run):
+        for run in (self.feed.run, self._revocations.run):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)
