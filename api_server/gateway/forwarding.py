@@ -10,29 +10,18 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+from api_server.gateway.fields import FieldKind, SortedFields
 from api_server.gateway.limits import Network
+from api_server.gateway.paths import is_authority
 
-__all__ = ["FORWARDED_FIELDS", "TRACE_FIELDS", "Client", "is_forwarding", "is_traceparent", "traceparent"]
-
-FORWARDED_FIELDS: Final = frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
-"""Those of a trusted proxy that are read."""
-
-TRACE_FIELDS: Final = frozenset((b"traceparent", b"tracestate"))
-
-_DROPPED: Final = frozenset((b"forwarded", b"x-real-ip", b"x-original-url", b"x-rewrite-url"))
-"""Other fields by which a client could tell a service that it is someone, or somewhere, else."""
+__all__ = ["Client", "is_traceparent", "traceparent"]
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _PROTOCOL: Final = re.compile(rb"https?")
-
-
-def is_forwarding(normal: bytes) -> bool:
-    """Whether the field says who is asking, or where it arrived; those of clients are dropped."""
-    return normal.startswith(b"x-forwarded-") or normal in _DROPPED
 
 
 class Client:
@@ -51,29 +40,30 @@ class Client:
         self.local = local
         self.trusted = bool(trusted) and _is_in(address, trusted)
 
-    def original_address(self, received: Mapping[bytes, bytes]) -> str:
+    def original_address(self, fields: SortedFields) -> str:
         """The address that counts for limits: what a trusted proxy says was its peer, else the peer's own."""
-        chain = received.get(b"x-forwarded-for", b"") if self.trusted else b""
+        if not self.trusted:
+            return self.address
+        chain = b",".join(fields.values(FieldKind.FORWARDED_FOR))
         last = chain.rpartition(b",")[2].strip(b" \t").decode("latin-1")
         return last if _is_address(last) else self.address
 
-    def forwarded(self, host: bytes, received: Mapping[bytes, bytes]) -> bytes:
+    def forwarded(self, host: bytes, fields: SortedFields) -> bytes:
         """The `X-Forwarded-*` lines of a request.
 
         Args:
             host: the Host of the request.
-            received: `FORWARDED_FIELDS` that came with it, by lower-case name.
+            fields: that came with it.
         """
         address = self.address.encode("latin-1")
         protocol = b"http"
         if self.trusted:
-            chain = received.get(b"x-forwarded-for", b"")
-            if chain:
-                address = chain + b", " + address
-            said = received.get(b"x-forwarded-proto", b"").lower()
+            address = b", ".join([*fields.values(FieldKind.FORWARDED_FOR), address])
+            said = b",".join(fields.values(FieldKind.FORWARDED_PROTO)).lower()
             if _PROTOCOL.fullmatch(said) is not None:
                 protocol = said
-            host = received.get(b"x-forwarded-host", b"") or host
+            hosts = fields.values(FieldKind.FORWARDED_HOST)
+            host = hosts[0] if hosts and is_authority(hosts[0]) else host
         return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (address, protocol, host)
 
 

@@ -14,16 +14,7 @@ import re
 from enum import Enum
 from typing import Final, Protocol
 
-from api_server.gateway.fields import (
-    CONNECTION_FIELDS,
-    FRAMING_FIELDS,
-    MalformedError,
-    is_reserved,
-    join_fields,
-    normal_name,
-    read_response_fields,
-)
-from api_server.gateway.forwarding import is_forwarding
+from api_server.gateway.fields import FieldKind, MalformedError, join_fields, kind_of, read_response_fields
 from common.tunnel.stream import Buffer
 
 __all__ = ["Body", "ChunkedBody", "EmptyBody", "LengthBody", "UntilClose"]
@@ -37,24 +28,6 @@ _MAX_TRAILERS: Final = 16 * 1024
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t -~\x80-\xff]{0,200})?\r\n")
 """The size, of 60 bits at most so that no reader overflows, and extensions (RFC 9112 section 7.1.1); blanks before the
 semicolon are "bad whitespace", which is to be accepted."""
-
-_NOT_IN_TRAILERS: Final = (
-    CONNECTION_FIELDS
-    | FRAMING_FIELDS
-    | {
-        b"authorization",
-        b"content-encoding",
-        b"content-range",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"set-cookie",
-        b"trailer",
-        b"x-api-key",
-    }
-)
-"""Fields that route, frame or authenticate (RFC 9110 section 6.5.1): a reader that merges trailers into the head would
-take them for what the head was checked for."""
 
 
 class Body(Protocol):
@@ -238,10 +211,8 @@ def _pass_on(data: bytes, start: int, end: int, out: list[Buffer]) -> None:
 
 
 def _clean_trailers(section: bytes) -> bytes:
-    """A trailer section, empty line included, without what must not be in one."""
-    kept = []
-    for name, value in read_response_fields(b"HTTP/1.1 200 OK\r\n" + section):
-        normal = normal_name(name)
-        if normal not in _NOT_IN_TRAILERS and not is_reserved(normal) and not is_forwarding(normal):
-            kept.append((name, value.strip(b" \t")))
-    return join_fields(kept) + b"\r\n"
+    """A trailer section, empty line included, without what must not be in one: fields that route, frame or authenticate
+    (RFC 9110 section 6.5.1). A reader that merges trailers into the head would take them for what was checked there.
+    """
+    fields = read_response_fields(b"HTTP/1.1 200 OK\r\n" + section)
+    return join_fields(field for field in fields if kind_of(field[0]) is FieldKind.PLAIN) + b"\r\n"

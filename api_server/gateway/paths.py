@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from api_server.gateway.errors import BadPathError
 
-__all__ = ["SplitTarget", "check_path", "split_target"]
+__all__ = ["SplitTarget", "check_path", "is_authority", "split_target"]
 
 _PATH: Final = re.compile(rb"/[!$-;=?-\[\]-_a-z{-~]*")
 """Visible ASCII (RFC 3986 section 3.3, and the few characters more that browsers leave alone) without `\\`, quotes,

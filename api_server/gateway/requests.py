@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from api_server.auth.credentials import Presented, presented
@@ -24,26 +23,19 @@ from api_server.gateway.errors import (
     TargetTooLongError,
 )
 from api_server.gateway.fields import (
-    CONNECTION_FIELDS,
     Field,
+    FieldKind,
     Framing,
     MalformedError,
-    connection_options,
+    SortedFields,
+    framing_line,
     framing_of,
-    is_reserved,
     join_fields,
-    normal_name,
     read_request_fields,
+    sort_fields,
     without_homeport_cookies,
 )
-from api_server.gateway.forwarding import (
-    FORWARDED_FIELDS,
-    TRACE_FIELDS,
-    Client,
-    is_forwarding,
-    is_traceparent,
-    traceparent,
-)
+from api_server.gateway.forwarding import Client, is_traceparent, traceparent
 from api_server.gateway.paths import SplitTarget, check_path, is_authority, split_target
 from common.errors import HomeportError
 
@@ -61,14 +53,22 @@ IDEMPOTENT_METHODS: Final = SAFE_METHODS | {b"PUT", b"DELETE"}
 _MAX_LINE_REST: Final = 64
 """Bytes of a request line beside the target."""
 
+_PASSED: Final = frozenset(
+    (
+        FieldKind.PLAIN,
+        FieldKind.REPRESENTATION,
+        FieldKind.DATE,
+        FieldKind.ORIGIN,
+        FieldKind.FETCH_SITE,
+        FieldKind.SET_COOKIE,
+    )
+)
+"""What a service gets as it came."""
+
 _NOWHERE: Final = SplitTarget(None, b"/", None)
 
-_SPECIAL: Final = CONNECTION_FIELDS | TRACE_FIELDS | {b"host", b"content-length", b"expect"}
-"""Names that are not simply passed on: they are read, and said anew where the service shall have them."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFields:
+class RequestFields(NamedTuple):
     """A field section, understood."""
 
     host: bytes
@@ -225,44 +225,41 @@ class RequestReader:
             fields = read_request_fields(b"GET / HTTP/1." + section)
             if len(fields) > self._max_fields:
                 raise HeadTooLargeError(f"the request has more than {self._max_fields} header fields")
-            return self._sort(fields, http_1_1, authority)
+            return self._decide(sort_fields(fields, _PASSED), http_1_1, authority)
         except MalformedError as exc:
             raise BadRequestError(f"the request head is malformed: {exc}") from exc
 
-    def _sort(self, fields: list[Field], http_1_1: bool, authority: bytes | None) -> RequestFields:
-        special, plain = _sort_fields(fields)
-        framing = framing_of(special.get(b"content-length", []), special.get(b"transfer-encoding", []))
+    def _decide(self, fields: SortedFields, http_1_1: bool, authority: bytes | None) -> RequestFields:
+        framing = framing_of(fields)
         if framing.chunked and not http_1_1:
             # RFC 9112 section 6.1: such a message must be treated as if its framing was faulty.
             raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
-        host = self._host(special.get(b"host", []), http_1_1, authority)
-        options = connection_options(special.get(b"connection", ()))
-        upgrade = _upgrade(special.get(b"upgrade", ())) if http_1_1 and b"upgrade" in options else b""
+        host = self._host(fields.values(FieldKind.HOST), http_1_1, authority)
+        options = fields.options
+        upgrade = _upgrade(fields.values(FieldKind.UPGRADE)) if http_1_1 and b"upgrade" in options else b""
+        trailers = b"te" in options and any(b"trailers" in value.lower() for value in fields.values(FieldKind.TE))
+        carriers = fields.special.get(FieldKind.CREDENTIAL, [])
         refusal: HomeportError | None = None
         credential = None
         try:
-            credential = presented(fields)
+            credential = presented(carriers)
         except HomeportError as exc:
             refusal = exc
-        expect = b", ".join(special.get(b"expect", ())).lower()
+        expect = b", ".join(fields.values(FieldKind.EXPECT)).lower()
         if expect not in (b"", b"100-continue"):
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
         # RFC 9110 section 10.1.1: from an HTTP/1.0 client it is to be ignored.
         expects_continue = bool(expect) and http_1_1
-        dropped = options if credential is None else options | credential.headers
-        forwarded = {normal: value for normal, (_, value) in plain if normal in FORWARDED_FIELDS}
-        passed = [field for normal, field in plain if normal not in dropped and not is_forwarding(normal)]
-        traces = special.get(b"traceparent", ())
+        traces = fields.values(FieldKind.TRACEPARENT)
         trace = traces[0] if len(traces) == 1 and is_traceparent(traces[0]) else None
         lines = (
             b"Host: %b\r\n" % host,
-            join_fields(passed),
-            _framing_line(framing),
-            _connection_lines(upgrade, trailers=b"te" in options and _takes_trailers(special.get(b"te", ()))),
+            fields.passed,
+            _passed_on(fields, credential, with_state=trace is not None),
+            framing_line(framing),
+            _connection_lines(upgrade, trailers=trailers) if upgrade or trailers else b"",
             b"Expect: 100-continue\r\n" if expects_continue else b"",
-            self._client.forwarded(host, forwarded),
-            # The state belongs to the trace (W3C Trace Context, section 3.3): without the one the other means nothing.
-            join_fields((b"tracestate", state) for state in special.get(b"tracestate", ())) if trace else b"",
+            self._client.forwarded(host, fields),
         )
         return RequestFields(
             host=host,
@@ -272,9 +269,9 @@ class RequestReader:
             upgrade=upgrade,
             expects_continue=expects_continue,
             credential=credential,
-            ambient=credential is not None and _is_basic(plain, credential),
-            cross_site=_is_cross_site(plain, host),
-            address=self._client.original_address(forwarded),
+            ambient=credential is not None and _is_basic(carriers, credential),
+            cross_site=_is_cross_site(fields, host),
+            address=self._client.original_address(fields),
             trace=trace,
             lines=b"".join(lines),
             refusal=refusal,
@@ -291,24 +288,22 @@ class RequestReader:
         return hosts[0] if hosts else self._client.local
 
 
-def _sort_fields(fields: list[Field]) -> tuple[dict[bytes, list[bytes]], list[tuple[bytes, Field]]]:
-    """Special fields by their name, and the others with theirs; what nobody may send is left out."""
-    special: dict[bytes, list[bytes]] = {}
-    plain: list[tuple[bytes, Field]] = []
-    for name, value in fields:
-        normal = normal_name(name)
-        value = value.strip(b" \t")
-        if normal in _SPECIAL:
-            # With an underscore it is not the field, only what some take for it: dropped, and not read either.
-            if b"_" not in name:
-                special.setdefault(normal, []).append(value)
-        elif normal == b"cookie":
-            kept = without_homeport_cookies(value)
-            if kept:
-                plain.append((normal, (name, kept)))
-        elif not is_reserved(normal):
-            plain.append((normal, (name, value)))
-    return special, plain
+def _passed_on(fields: SortedFields, credential: Presented | None, *, with_state: bool) -> bytes:
+    """The lines of the special fields that the service gets."""
+    special = fields.special
+    passed: list[Field] = []
+    if credential is not None:
+        # What carries another credential than ours is between the client and the service.
+        carriers = special.get(FieldKind.CREDENTIAL, ())
+        passed += [field for field in carriers if field[0].lower() not in credential.headers]
+    for name, value in special.get(FieldKind.COOKIE, ()):
+        kept = without_homeport_cookies(value)
+        if kept:
+            passed.append((name, kept))
+    if with_state:
+        # The state belongs to the trace (W3C Trace Context, section 3.3): without the one the other means nothing.
+        passed += special.get(FieldKind.TRACESTATE, ())
+    return join_fields(passed) if passed else b""
 
 
 def _upgrade(values: Iterable[bytes]) -> bytes:
@@ -319,20 +314,8 @@ def _upgrade(values: Iterable[bytes]) -> bytes:
     return b", ".join(protocol for protocol in protocols if protocol and not protocol.lower().startswith(b"h2c"))
 
 
-def _takes_trailers(values: Iterable[bytes]) -> bool:
-    return any(b"trailers" in value.lower() for value in values)
-
-
-def _framing_line(framing: Framing) -> bytes:
-    if framing.chunked:
-        return b"Transfer-Encoding: chunked\r\n"
-    return b"" if framing.length is None else b"Content-Length: %d\r\n" % framing.length
-
-
 def _connection_lines(upgrade: bytes, *, trailers: bool) -> bytes:
     """What the gateway says about its own connection to the service (RFC 9110 sections 7.6.1, 7.8 and 10.1.4)."""
-    if not upgrade and not trailers:
-        return b""
     options = b", ".join([*([b"Upgrade"] if upgrade else ()), *([b"TE"] if trailers else ())])
     return b"".join(
         (
@@ -343,18 +326,13 @@ def _connection_lines(upgrade: bytes, *, trailers: bool) -> bytes:
     )
 
 
-def _is_basic(plain: list[tuple[bytes, Field]], credential: Presented) -> bool:
-    return b"authorization" in credential.headers and any(
-        normal == b"authorization" and value[:6].lower() == b"basic " for normal, (_, value) in plain
-    )
+def _is_basic(carriers: Iterable[Field], credential: Presented) -> bool:
+    return any(name.lower() in credential.headers and value[:6].lower() == b"basic " for name, value in carriers)
 
 
-def _is_cross_site(plain: list[tuple[bytes, Field]], host: bytes) -> bool:
+def _is_cross_site(fields: SortedFields, host: bytes) -> bool:
     """Whether a browser says that the request was made by a page of another origin (Fetch Metadata; RFC 6454)."""
-    for normal, (_, value) in plain:
-        if normal == b"sec-fetch-site":
-            return value not in (b"same-origin", b"none")
-    for normal, (_, value) in plain:
-        if normal == b"origin":
-            return value.partition(b"://")[2].lower() != host.lower()
-    return False
+    sites = fields.values(FieldKind.FETCH_SITE)
+    if sites:
+        return any(site not in (b"same-origin", b"none") for site in sites)
+    return any(origin.partition(b"://")[2].lower() != host.lower() for origin in fields.values(FieldKind.ORIGIN))

@@ -8,21 +8,18 @@ removed, because they would speak for Homeport.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from api_server.gateway.errors import BadResponseError
 from api_server.gateway.fields import (
-    CONNECTION_FIELDS,
+    FieldKind,
     Framing,
     MalformedError,
-    connection_options,
     framing_of,
     is_homeport_cookie,
-    is_reserved,
     join_fields,
-    normal_name,
     read_response_fields,
+    sort_fields,
 )
 
 __all__ = ["ResponseHead", "ResponseReader", "has_no_body"]
@@ -30,9 +27,23 @@ __all__ = ["ResponseHead", "ResponseReader", "has_no_body"]
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*))?\r\n")
 """RFC 9112 section 4. The blank after the status is missing so often that everyone takes a line without it."""
 
+_PASSED: Final = frozenset(FieldKind) - {
+    FieldKind.CODING,
+    FieldKind.CONNECTION,
+    FieldKind.DROPPED,
+    FieldKind.LENGTH,
+    FieldKind.SET_COOKIE,
+    FieldKind.TE,
+    FieldKind.UPGRADE,
+}
+"""What a client gets as it came; many kinds mean something in requests only."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseHead:
+_SET_COOKIE: Final = FieldKind.SET_COOKIE
+_UPGRADE: Final = FieldKind.UPGRADE
+_DATE: Final = FieldKind.DATE
+
+
+class ResponseHead(NamedTuple):
     """A response, up to its body."""
 
     status: int
@@ -92,37 +103,20 @@ class ResponseReader:
         fields = read_response_fields(head)
         if len(fields) > self._max_fields:
             raise MalformedError(f"more than {self._max_fields} fields")
+        passed, special, options = sorted_fields = sort_fields(fields, _PASSED)
         http_1_1 = line[1] == b"1"
         status = int(line[2])
-        lengths: list[bytes] = []
-        codings: list[bytes] = []
-        connection: list[bytes] = []
-        upgrade = b""
-        passed = []
-        for name, value in fields:
-            normal = normal_name(name)
-            stripped = value.strip(b" \t")
-            if normal == b"content-length":
-                lengths.append(stripped)
-            elif normal in CONNECTION_FIELDS:
-                if normal == b"transfer-encoding":
-                    codings.append(stripped)
-                elif normal == b"connection":
-                    connection.append(stripped)
-                elif normal == b"upgrade":
-                    upgrade = stripped
-            elif not is_reserved(normal) and not (normal == b"set-cookie" and is_homeport_cookie(value)):
-                passed.append((normal, (name, stripped)))
-        framing = framing_of(lengths, codings)
+        framing = framing_of(sorted_fields)
         if framing.chunked and not http_1_1:
             raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
-        options = connection_options(connection)
+        if _SET_COOKIE in special:
+            passed += join_fields(field for field in special[_SET_COOKIE] if not is_homeport_cookie(field[1]))
+        takes_upgrade = _UPGRADE in special and (status == 426 or b"upgrade" in options)
         return ResponseHead(
             status=status,
             framing=framing,
             persistent=b"close" not in options and (http_1_1 or b"keep-alive" in options),
-            upgrade=upgrade if status == 426 or b"upgrade" in options else b"",
-            has_date=any(normal == b"date" for normal, _ in passed),
-            lines=b"HTTP/1.1 %b %b\r\n" % (line[2], line[3] or b"")
-            + join_fields(field for normal, field in passed if normal not in options),
+            upgrade=b", ".join(sorted_fields.values(_UPGRADE)) if takes_upgrade else b"",
+            has_date=_DATE in special,
+            lines=b"HTTP/1.1 %b %b\r\n%b" % (line[2], line[3] or b"", passed),
         )
