@@ -30,7 +30,7 @@ from remote_proxy.internal.heads import (
     END_OF_HEAD,
     STREAM_PROTOCOL,
     is_stream_request,
-    read_headers,
+    read_head,
     read_stream_request,
 )
 from remote_proxy.internal.splice import ClientEnd, DeviceEnd
@@ -195,10 +195,11 @@ class _HeadReader(_Pending):
         buffer = self._buffer
         searched = max(0, len(buffer) - len(END_OF_HEAD) + 1)
         buffer += data
+        if not searched and not buffer[:1].isalpha():  # a TLS hello, or some other protocol: its head would never end
+            self._refuse(BadRequestError("this port speaks HTTP/1.1"))
+            return
         end = buffer.find(END_OF_HEAD, searched)
         if end < 0 and len(buffer) <= self.listener.limits.max_head:
-            if not buffer[:1].isalpha():  # a TLS hello, or some other protocol: it would never end
-                self._refuse(BadRequestError("this port speaks HTTP/1.1"))
             return
         if end < 0 or end > self.listener.limits.max_head:
             self._refuse(HeadTooLargeError(f"the request head is longer than {self.listener.limits.max_head} bytes"))
@@ -223,10 +224,10 @@ class _HeadReader(_Pending):
     def _open_stream(self, head: bytes, early: bytes) -> None:
         codec = _DEFAULT_CODEC
         try:
-            target, headers = read_headers(head)
-            codec = codec_for(headers.get(b"accept", b"").decode("latin-1"))
-            self.listener.authentication.check(headers.get(b"authorization"))
-            request = read_stream_request(target, headers)
+            request_head = read_head(head)
+            codec = codec_for(request_head.headers.get(b"accept", b"").decode("latin-1"))
+            self.listener.authentication.check(request_head.headers.get(b"authorization"))
+            request = read_stream_request(request_head)
             tunnel = self.listener.store.lookup_nowait(request.team, request.session_id)
             opening = _Opening(self.listener, self.transport, codec, early)
             opening.ticket = tunnel.open_nowait(request.service, opening.device, request.options, opening.opened)

@@ -55,6 +55,8 @@ async def serve_events(request: web.Request, ring: EventRing) -> web.StreamRespo
                         await woken.wait()
                 except TimeoutError:
                     await _write(response, b":\n\n")
+    except ConnectionResetError:
+        return response  # the reader went away, as readers do; it resumes elsewhere or later
     finally:
         unlisten()
 

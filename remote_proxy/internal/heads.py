@@ -22,7 +22,15 @@ from common.sessions.errors import SessionNotFoundError
 from common.sessions.interfaces import OpenOptions
 from remote_proxy.errors import BadRequestError, UpgradeRequiredError
 
-__all__ = ["END_OF_HEAD", "STREAM_PROTOCOL", "StreamRequest", "is_stream_request", "read_stream_request"]
+__all__ = [
+    "END_OF_HEAD",
+    "STREAM_PROTOCOL",
+    "Head",
+    "StreamRequest",
+    "is_stream_request",
+    "read_head",
+    "read_stream_request",
+]
 
 END_OF_HEAD = b"\r\n\r\n"
 STREAM_PROTOCOL = "homeport-stream"
@@ -50,6 +58,17 @@ _SINGLE = frozenset(
     )
 )
 """Headers that are read here. Two of one kind would mean that someone else may have read the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A request head that was read, and not yet understood."""
+
+    target: bytes
+    headers: dict[bytes, bytes]
+    """Names in lower case."""
+    upgrades: bool
+    """Whether it asks for an upgrade, to whatever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +109,11 @@ class _Reader:
         self.headers[name] = value
 
 
-def read_headers(head: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Target and headers of a head that `is_stream_request`; names in lower case.
+def read_head(head: bytes) -> Head:
+    """Target and headers of a head that `is_stream_request`.
 
     Raises:
-        BadRequestError: it is no HTTP/1.1 head, or it announces a body.
-        UpgradeRequiredError: it does not ask for the upgrade.
+        BadRequestError: it is no HTTP/1.1 head, or says something twice.
     """
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
@@ -110,21 +128,23 @@ def read_headers(head: bytes) -> tuple[bytes, dict[bytes, bytes]]:
         raise BadRequestError(f"the header {reader.repeated.decode()} is there twice")
     if parser.get_http_version() != "1.1":
         raise BadRequestError("a stream is opened by HTTP/1.1")
-    if b"transfer-encoding" in reader.headers or reader.headers.get(b"content-length", b"0") != b"0":
-        raise BadRequestError("a stream request has no body; what follows its head is the stream")
-    if not upgrades or reader.headers.get(b"upgrade", b"").lower() != STREAM_PROTOCOL.encode():
-        raise UpgradeRequiredError(f"a stream is opened by `Connection: Upgrade` and `Upgrade: {STREAM_PROTOCOL}`")
-    return reader.target, reader.headers
+    return Head(target=reader.target, headers=reader.headers, upgrades=upgrades)
 
 
-def read_stream_request(target: bytes, headers: dict[bytes, bytes]) -> StreamRequest:
-    """What `read_headers` found, checked value by value.
+def read_stream_request(head: Head) -> StreamRequest:
+    """What a head asks for, checked value by value.
 
     Raises:
-        BadRequestError: a header is missing or wrong; the detail names it.
+        BadRequestError: a header is missing or wrong, or there is a body; the detail says which.
+        UpgradeRequiredError: it does not ask for the upgrade.
         SessionNotFoundError: the id has not the shape of one.
     """
-    session_id = target[len(_PREFIX) : -len(_SUFFIX)].decode("latin-1")
+    headers = head.headers
+    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+        raise BadRequestError("a stream request has no body; what follows its head is the stream")
+    if not head.upgrades or headers.get(b"upgrade", b"").lower() != STREAM_PROTOCOL.encode():
+        raise UpgradeRequiredError(f"a stream is opened by `Connection: Upgrade` and `Upgrade: {STREAM_PROTOCOL}`")
+    session_id = head.target[len(_PREFIX) : -len(_SUFFIX)].decode("latin-1")
     if not is_session_id(session_id):
         raise SessionNotFoundError
     epoch = headers.get(b"homeport-epoch")

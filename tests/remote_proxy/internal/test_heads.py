@@ -10,7 +10,7 @@ from common.errors import HomeportError
 from common.ids import is_name
 from common.sessions.errors import SessionNotFoundError
 from remote_proxy.errors import BadRequestError, UpgradeRequiredError
-from remote_proxy.internal.heads import StreamRequest, is_stream_request, read_headers, read_stream_request
+from remote_proxy.internal.heads import StreamRequest, is_stream_request, read_head, read_stream_request
 
 SESSION = "ses_" + "0123456789abcdef" * 2
 REQUIRED = {
@@ -34,7 +34,7 @@ def head(
 
 def read(data: bytes) -> StreamRequest:
     assert is_stream_request(data)
-    return read_stream_request(*read_headers(data))
+    return read_stream_request(read_head(data))
 
 
 def test_a_whole_request() -> None:
@@ -152,7 +152,7 @@ def test_a_trace_context_that_cannot_be_read_is_ignored(value: str) -> None:
 )
 def test_a_malformed_head_is_refused(spoilt: bytes) -> None:
     with pytest.raises(BadRequestError):
-        read_headers(spoilt)
+        read_head(spoilt)
 
 
 @given(data=st.binary(max_size=300), at=st.integers(0, 200), cut=st.integers(0, 40))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from common.tunnel.errors import StreamLostError
 from common.tunnel.interfaces import Subprotocol
 from tests.contract.devices import flood, keep, refuse
-from tests.contract.relay_fixture import RunningRelay
+from tests.contract.relay_fixture import RunningRelay, running_relay
 from tests.remote_proxy.wire import connect, open_stream, stream_head
 
 pytestmark = pytest.mark.anyio
@@ -263,15 +264,15 @@ async def test_a_refused_client_that_does_not_leave_is_cut(hasty_relay: RunningR
         await hasty_relay.until(lambda: hasty_relay.metric("internal_pending") == 0)
 
 
-async def test_a_refused_client_that_goes_on_sending_is_cut(relay: RunningRelay) -> None:
-    await relay.attach("cam")
-    async with connect(relay.internal_url) as client:
-        client.send(stream_head(relay, {"Homeport-Service": "refuse"}))
-        assert (await client.read_answer()).code == "service_refused"
-        client.send(bytes(8 * 1024 * 1024))
-        with pytest.raises(ConnectionError):
-            await client.writer.drain()
-            await client.read_end()
+async def test_a_refused_client_that_goes_on_sending_is_cut(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, head_timeout=3600) as patient_relay:
+        await patient_relay.attach("cam")
+        async with connect(patient_relay.internal_url) as client:
+            client.send(stream_head(patient_relay, {"Homeport-Service": "refuse"}))
+            assert (await client.read_answer()).code == "service_refused"
+            assert patient_relay.metric("internal_pending") == 1
+            client.send(bytes(8 * 1024 * 1024))
+            await patient_relay.until(lambda: patient_relay.metric("internal_pending") == 0)
 
 
 async def test_too_many_opens_a_second_are_told_when_to_come_back(slow_relay: RunningRelay) -> None:
