@@ -20,9 +20,9 @@ from api_server.devices.interfaces import Revocation
 from api_server.relay.events import EventCutter, EventPosition, SessionEvent
 from api_server.relay.problems import MSGPACK, error_from_answer
 from common.crypto.session_tokens import CredentialId
-from common.ids import DeviceId, SessionId, TeamId
+from common.ids import DeviceId, SessionId, TeamId, is_session_id
 from common.secret import Secret
-from common.sessions.errors import RelayUnavailableError, SessionStoreError
+from common.sessions.errors import RelayUnavailableError, SessionNotFoundError, SessionStoreError
 from common.sessions.interfaces import Page, Summary
 
 __all__ = ["ProxyClient"]
@@ -126,7 +126,7 @@ class ProxyClient:
             SessionNotFoundError: the team has no such session.
             RelayUnavailableError: the relay does not answer.
         """
-        return await self._call("GET", f"/internal/sessions/{session_id}", Summary, {"team": team})
+        return await self._call("GET", _path(session_id), Summary, {"team": team})
 
     async def close_session(
         self, team: TeamId, session_id: SessionId, *, epoch: int | None = None, reason: str | None = None
@@ -134,6 +134,7 @@ class ProxyClient:
         """Close a session; with `epoch` only if it is of that one. Returns whether there was one to close.
 
         Raises:
+            SessionNotFoundError: the id has not the shape of one.
             SessionReplacedError: it is of another epoch.
             RelayUnavailableError: the relay does not answer.
         """
@@ -142,7 +143,7 @@ class ProxyClient:
             query["epoch"] = epoch
         if reason is not None:
             query["reason"] = reason
-        return (await self._call("DELETE", f"/internal/sessions/{session_id}", _Closed, query)).closed
+        return (await self._call("DELETE", _path(session_id), _Closed, query)).closed
 
     async def revoke_device(self, team: TeamId, device: DeviceId, *, expires_at: float) -> None:
         """Refuse a device from now on, and close what it has open.
@@ -235,6 +236,13 @@ class ProxyClient:
         if answer.status_code >= 300:
             raise _error(answer, answer.content)
         return answer.content
+
+
+def _path(session_id: SessionId) -> str:
+    # Whatever a caller calls an id must not become another path.
+    if not is_session_id(session_id):
+        raise SessionNotFoundError
+    return f"/internal/sessions/{session_id}"
 
 
 def _error(answer: httpx.Response, body: bytes) -> SessionStoreError:

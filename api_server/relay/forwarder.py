@@ -11,9 +11,14 @@ import ssl
 from urllib.parse import urlsplit
 
 from api_server.relay.stream import RelayStream
-from common.ids import ServiceName, SessionId, TeamId
+from common.ids import ServiceName, SessionId, TeamId, is_name, is_session_id
 from common.secret import Secret
-from common.sessions.errors import RelayUnavailableError, ServiceTimeoutError
+from common.sessions.errors import (
+    RelayUnavailableError,
+    ServiceRefusedError,
+    ServiceTimeoutError,
+    SessionNotFoundError,
+)
 from common.sessions.interfaces import DEFAULT_OPEN_OPTIONS, OpenOptions
 from common.tunnel.stream import StreamSink
 
@@ -126,9 +131,14 @@ class Forwarder:
         return stream
 
     def _request(self, session_id: SessionId, team: TeamId, service: ServiceName, options: OpenOptions) -> bytes:
-        # All that goes in here has been checked to be a name, an id or a number: nothing can end a line.
+        # Each of these goes into the head of a request, and must not be able to end a line of it.
+        if not is_session_id(session_id) or not is_name(team):
+            raise SessionNotFoundError
+        if not is_name(service):
+            raise ServiceRefusedError("that is not the name of a service")
         epoch = f"Homeport-Epoch: {options.epoch}\r\n" if options.epoch is not None else ""
-        trace = f"traceparent: {options.traceparent}\r\n" if options.traceparent is not None else ""
+        trace = options.traceparent
+        trace = f"traceparent: {trace}\r\n" if trace is not None and trace.isascii() and trace.isprintable() else ""
         return (
             f"POST /internal/sessions/{session_id}/streams HTTP/1.1\r\n"
             f"Host: {self._host_header}\r\n"
