@@ -9,12 +9,14 @@ Water marks. `pause_writing` when more than `high_water` bytes wait to be sent, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common.tunnel.errors import StreamLostError
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
+from common.yamux import StreamNotOpenError
 
 if TYPE_CHECKING:
     from common.tunnel.core import TunnelCore
@@ -79,7 +81,10 @@ class TunnelStream:
         if core is None or self._eof_sent or not data:
             return
         session = core.session
-        session.send_data(self.id, data)
+        try:
+            session.send_data(self.id, data)
+        except StreamNotOpenError:  # the peer has reset it: that event stands behind the one which is being dispatched
+            return
         self._quiet_sweeps = 0
         if not self._writing_paused and session.buffered(self.id) > core.config.high_water:
             self._writing_paused = True
@@ -93,8 +98,9 @@ class TunnelStream:
         if core is None or self._eof_sent:
             return
         self._eof_sent = True
-        core.session.end_stream(self.id)
-        core.output()
+        with contextlib.suppress(StreamNotOpenError):  # as in `write`
+            core.session.end_stream(self.id)
+            core.output()
 
     def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
         core = self._core

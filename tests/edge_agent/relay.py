@@ -20,6 +20,7 @@ from common.tunnel.on_trio.tls import TLSTransport
 from common.tunnel.on_trio.transport import SocketTransport, Transport
 from common.tunnel.stream import Buffer, ResetCode, Stream, StreamSink
 from common.wire.messages import DeviceHello, Drain, RelayHello, Service, Stats
+from tests.edge_agent.services import Handler
 
 __all__ = ["Relay", "RelayStream", "Session", "relay"]
 
@@ -200,6 +201,8 @@ class Relay:
     requests: list[HandshakeRequest] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     tls_failures: list[str] = field(default_factory=list)
+    impostors: list[Handler] = field(default_factory=list)
+    """Serve the first connections instead."""
     _changed: trio.Event = field(default_factory=trio.Event)
 
     def url(self, host: str = "127.0.0.1") -> str:
@@ -230,6 +233,10 @@ class Relay:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Be the relay on one accepted connection."""
+        if self.impostors:
+            async with stream:
+                await self.impostors.pop(0)(stream)
+            return
         transport: Transport = SocketTransport(socket.socket(fileno=stream.socket.detach()))
         if self.tls is not None:
             transport = tls = TLSTransport(transport, self.tls, server_side=True)
