@@ -65,7 +65,6 @@ def up(config: Path | None, **flags: object) -> None:
             [SUPERVISOR, "relay", "api", "demo", "agent"],
             colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
         )
-        log.line(SUPERVISOR, f"starting; keys and state are in {directory.path}")
 
         async def supervise() -> None:
             await Supervisor(

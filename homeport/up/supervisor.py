@@ -94,6 +94,7 @@ class Supervisor:
         with contextlib.suppress(asyncio.CancelledError):
             async with asyncio.TaskGroup() as group:
                 try:
+                    self._say(f"starting; keys and state are in {self._directory.path}")
                     run = await self._start(group)
                     self._directory.write_run_file(run)
                     self._on_ready(run)
@@ -127,29 +128,6 @@ class Supervisor:
         async def api_arguments(before: Ready | None) -> list[str]:
             return plan.api_command(relay, before)
 
-        relay_child = self._new_child("relay", relay_arguments, group)
-        api_child = self._new_child("api", api_arguments, group)
-        self._children = [api_child, relay_child]
-        relay = await relay_child.start()
-        api = await api_child.start()
-        if self._demo:
-            await self._start_demo(relay, api, group)
-        return Run(
-            api=api["api"],
-            gateway=api["gateway"],
-            tunnel=relay["tunnel"],
-            internal=relay["internal"],
-            issuer=None,
-            pid=os.getpid(),
-            team=plan.team,
-            demo_device=DEMO_DEVICE if self._demo else None,
-            demo_service=DEMO_SERVICE if self._demo else None,
-        )
-
-    async def _start_demo(self, relay: Ready, api: Ready, group: asyncio.TaskGroup) -> None:
-        plan = self._plan
-        tokens = DemoTokens(ApiAccess(api["api"], self._admin_token, plan.team), self._directory, self._clock)
-
         async def demo_arguments(before: Ready | None) -> list[str]:
             return plan.demo_command(before)
 
@@ -162,14 +140,33 @@ class Supervisor:
                 self._say(f"the demo device keeps its session token: {exc.detail}")
             return plan.agent_command(relay, demo)
 
+        relay_child = self._new_child("relay", relay_arguments, group)
+        api_child = self._new_child("api", api_arguments, group)
         demo_child = self._new_child("demo", demo_arguments, group)
         agent_child = self._new_child("agent", agent_arguments, group)
-        api_child, relay_child = self._children
         self._children = [api_child, agent_child, relay_child, demo_child]
-        demo = await demo_child.start()
-        await agent_child.start()
-        group.create_task(tokens.keep_fresh(self._say), name="keep the demo device's token fresh")
-        await self._wait_reachable(f"{api['gateway']}/d/{plan.team}/{DEMO_DEVICE}/{DEMO_SERVICE}/status/204")
+
+        if self._demo:
+            relay, demo = await asyncio.gather(relay_child.start(), demo_child.start())
+        else:
+            relay = await relay_child.start()
+        api = await api_child.start()
+        if self._demo:
+            tokens = DemoTokens(ApiAccess(api["api"], self._admin_token, plan.team), self._directory, self._clock)
+            await agent_child.start()
+            group.create_task(tokens.keep_fresh(self._say), name="keep the demo device's token fresh")
+            await self._wait_reachable(f"{api['gateway']}/d/{plan.team}/{DEMO_DEVICE}/{DEMO_SERVICE}/status/204")
+        return Run(
+            api=api["api"],
+            gateway=api["gateway"],
+            tunnel=relay["tunnel"],
+            internal=relay["internal"],
+            issuer=None,
+            pid=os.getpid(),
+            team=plan.team,
+            demo_device=DEMO_DEVICE if self._demo else None,
+            demo_service=DEMO_SERVICE if self._demo else None,
+        )
 
     async def _wait_reachable(self, url: str) -> None:
         headers = {"Authorization": f"Bearer {self._admin_token.reveal()}"}

@@ -101,12 +101,16 @@ class Up:
         return (self.data_dir / "admin-token").read_text().strip()
 
     @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
     def demo_url(self) -> str:
         run = self.run
         return f"{run['gateway']}/d/{run['team']}/{run['demo_device']}/{run['demo_service']}"
 
     def get(self, url: str) -> httpx.Response:
-        return httpx.get(url, headers={"Authorization": f"Bearer {self.token}"}, trust_env=False, timeout=30)
+        return httpx.get(url, headers=self.authorization, trust_env=False, timeout=30)
 
     def child(self, name: str) -> psutil.Process:
         """One of its processes, as it is running now."""
@@ -140,7 +144,10 @@ def running_up(data_dir: Path, *arguments: object) -> Iterator[Up]:
     """A supervisor that is ready; ended at the latest when the block is left."""
     up = Up(data_dir, *ANY_PORTS, *arguments)
     try:
-        up.output.wait_for("Ctrl-C")
+        try:
+            up.output.wait_for("Ctrl-C")
+        except AssertionError:
+            raise AssertionError("homeport up did not start:\n" + "\n".join(up.log.join())) from None
         yield up
     finally:
         up.stop()

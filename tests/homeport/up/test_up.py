@@ -194,34 +194,13 @@ def test_doctor_sees_a_token_that_others_can_read(up: Up) -> None:
     assert re.search(rb"^WRONG +file internal-key: .*chmod 600", done.stdout, re.MULTILINE)
 
 
-def test_stop_and_start_again(tmp_path: Path) -> None:
-    with running_up(tmp_path) as first:
-        token, ports = first.token, [urlsplit(first.run[name]).port for name in PORT_FLAGS]
-        children = psutil.Process(first.process.pid).children()
-        assert len(children) == 4
-        assert first.stop() == 0
-    assert not (tmp_path / "run.json").exists()
-    assert not [child for child in children if child.is_running()]
-    assert re.search(r"up +\| stopping", "\n".join(first.log.lines))
-    given = [text for pair in zip(PORT_FLAGS.values(), ports, strict=True) for text in pair]
-    with running_up(tmp_path, *given) as second:
-        assert second.token == token
-        assert [urlsplit(second.run[name]).port for name in PORT_FLAGS] == ports
-        assert second.get(f"{second.demo_url}/status/204").status_code == 204
-
-
-PORT_FLAGS = {
-    "api": "--api-port",
-    "gateway": "--gateway-port",
-    "tunnel": "--tunnel-port",
-    "internal": "--internal-port",
-}
-
-
-def test_a_request_under_way_ends_before_everything_stops(tmp_path: Path) -> None:
+def test_the_lives_of_a_data_directory(tmp_path: Path) -> None:
+    """Stopped with a request under way, started again where it was, killed, started once more, and hurried."""
     with running_up(tmp_path) as up:
-        headers = {"Authorization": f"Bearer {up.token}"}
-        with httpx.stream("GET", f"{up.demo_url}/bytes/40000000", headers=headers, trust_env=False) as answer:
+        token, ports = up.token, [urlsplit(up.run[name]).port for name in PORT_FLAGS]
+        children = psutil.Process(up.process.pid).children()
+        assert len(children) == 4
+        with httpx.stream("GET", f"{up.demo_url}/bytes/40000000", headers=up.authorization, trust_env=False) as answer:
             chunks = answer.iter_raw()
             received = len(next(chunks))
             up.process.send_signal(signal.SIGTERM)
@@ -229,21 +208,14 @@ def test_a_request_under_way_ends_before_everything_stops(tmp_path: Path) -> Non
             received += sum(map(len, chunks))
         assert received == 40_000_000
         assert up.stop() == 0
+        assert not (tmp_path / "run.json").exists()
+        assert not [child for child in children if child.is_running()]
 
-
-def test_a_second_signal_ends_the_grace(tmp_path: Path) -> None:
-    with running_up(tmp_path, "--drain-grace", "1h") as up:
-        headers = {"Authorization": f"Bearer {up.token}"}
-        with httpx.stream("GET", f"{up.demo_url}/clock", headers=headers, trust_env=False) as clock:
-            next(clock.iter_raw())
-            up.process.send_signal(signal.SIGINT)
-            up.log.wait_for("once more to stop at once")
-            up.process.send_signal(signal.SIGINT)
-            assert up.process.wait() == 0
-
-
-def test_a_killed_supervisor_takes_everything_along_and_can_start_again(tmp_path: Path) -> None:
-    with running_up(tmp_path) as up:
+    given = [text for pair in zip(PORT_FLAGS.values(), ports, strict=True) for text in pair]
+    with running_up(tmp_path, *given) as up:
+        assert up.token == token
+        assert [urlsplit(up.run[name]).port for name in PORT_FLAGS] == ports
+        assert up.get(f"{up.demo_url}/status/204").status_code == 204
         watched = [os.pidfd_open(child.pid) for child in psutil.Process(up.process.pid).children()]
         assert len(watched) == 4
         up.process.kill()
@@ -255,8 +227,23 @@ def test_a_killed_supervisor_takes_everything_along_and_can_start_again(tmp_path
                 os.close(descriptor)
                 watched.remove(descriptor)
         assert (tmp_path / "run.json").exists()
-    with running_up(tmp_path) as again:
-        assert again.get(f"{again.demo_url}/status/204").status_code == 204
+
+    with running_up(tmp_path, *given, "--drain-grace", "1h") as up:
+        assert up.token == token
+        with httpx.stream("GET", f"{up.demo_url}/clock", headers=up.authorization, trust_env=False) as clock:
+            next(clock.iter_raw())
+            up.process.send_signal(signal.SIGINT)
+            up.log.wait_for("once more to stop at once")
+            up.process.send_signal(signal.SIGINT)
+            assert up.process.wait() == 0
+
+
+PORT_FLAGS = {
+    "api": "--api-port",
+    "gateway": "--gateway-port",
+    "tunnel": "--tunnel-port",
+    "internal": "--internal-port",
+}
 
 
 def test_a_signal_during_the_start(tmp_path: Path) -> None:
@@ -280,13 +267,16 @@ def test_without_a_demo_and_as_json(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_start_is_told_with_its_words(tmp_path: Path) -> None:
-    (tmp_path / "session-keys.json").write_text("{}")
-    (tmp_path / "session-keys.json").chmod(0o644)
-    failed = subprocess.run(
-        homeport("up", "--data-dir", tmp_path, *ANY_PORTS), capture_output=True, env=clean_environment(), check=False
-    )
+    # An address of no machine (RFC 5737): no port of it is in use, and yet nobody can listen there.
+    environment = clean_environment() | {"HOMEPORT_TUNNEL_HOST": "192.0.2.1"}
+    command = homeport("up", "--data-dir", tmp_path, *ANY_PORTS)
+    failed = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert failed.returncode == 1
-    assert b"session-keys.json" in failed.stderr
+    assert failed.stdout == b""
+    told = failed.stderr.decode().partition("homeport: ")[2]
+    assert told.startswith("relay ended with exit code 1 before it was ready; it said:\n")
+    assert "192.0.2.1" in told
+    assert told.endswith("[process_failed]\n")
     assert not (tmp_path / "run.json").exists()
 
 
