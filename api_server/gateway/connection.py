@@ -329,6 +329,13 @@ class ClientConnection(asyncio.Protocol):
         if self._activity is None and not self._leaving:
             self.close()
 
+    def cut(self) -> None:
+        """The gateway ends: cut the connection, and let what is under way end as if the client had gone."""
+        activity = self._activity
+        self.reset()
+        if activity is not None:
+            activity.client_lost()
+
     # The next request
 
     def _advance(self) -> None:

@@ -181,7 +181,7 @@ class Gateway:
 
     def _cut(self) -> None:
         for connection in self._connections.snapshot():
-            connection.reset()
+            connection.cut()
 
     # Tasks: what a request cannot do without waiting. They belong to one group, which `_keeper` holds open, because
     # connections come and go by callbacks and no coroutine of theirs could.

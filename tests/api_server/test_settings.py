@@ -1,0 +1,51 @@
+"""What the API server is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from api_server.settings import ApiSettings
+from common.settings import SettingsError, load
+
+REQUIRED = {"internal_key_file": "/k", "session_signing_key_file": "/s", "admin_token_file": "/a"}
+
+
+def read(**changes: object) -> ApiSettings:
+    return load(ApiSettings, config=None, environ={}, overrides={**REQUIRED, **changes})
+
+
+def test_the_defaults_listen_on_loopback_alone() -> None:
+    settings = read()
+    assert (settings.api_host, settings.api_port) == ("127.0.0.1", 3721)
+    assert (settings.gateway_host, settings.gateway_port) == ("127.0.0.1", 3722)
+    assert (settings.relay_url, settings.team) == ("http://127.0.0.1:3801", "home")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"team": "Home"}, "team must be"),
+        ({"team": "a--b"}, "team must be"),
+        ({"relay_url": "ftp://relay"}, "relay_url must be a URL: http or https"),
+        ({"relay_url": "http://"}, "relay_url must be a URL"),
+        ({"relay_url": "http://user:secret@relay"}, "relay_url must be a URL"),
+        ({"relay_url": "http://relay:99999"}, "relay_url must be a URL"),
+        ({"relay_url": "http://[::1"}, "relay_url must be a URL"),
+        ({"tunnel_url": "http://relay/tunnel"}, "tunnel_url must be a URL: ws or wss"),
+        ({"public_url": "api.example.org"}, "public_url must be a URL"),
+        ({"internal_tls_cert_file": "/c"}, "given together"),
+        ({"internal_key_file": None}, "internal_key_file is needed"),
+        ({"trusted_proxies": ("10.0.0.1/8",)}, "trusted_proxies must be networks"),
+        ({"trusted_proxies": ("proxy.example.org",)}, "trusted_proxies must be networks"),
+        ({"session_token_lifetime": "2h", "session_token_max_lifetime": "1h"}, "must not exceed"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read(**changes)
+    assert "secret" not in str(caught.value)
+
+
+def test_mutual_tls_stands_for_the_key() -> None:
+    settings = read(internal_key_file=None, internal_tls_cert_file="/c", internal_tls_key_file="/k")
+    assert settings.internal_key_file is None
