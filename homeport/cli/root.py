@@ -23,6 +23,7 @@ _COMMANDS = {
     "sessions": "homeport.cli.sessions",
     "devices": "homeport.cli.devices",
     "forward": "homeport.cli.forward",
+    "keys": "homeport.cli.keys",
     "config": "homeport.cli.config",
     "doctor": "homeport.cli.doctor",
     "version": "homeport.cli.version",
