@@ -32,4 +32,12 @@ def test_the_tunnel_changes_no_verdict(installation: Installation, workshop: Wor
         excluded=EXCLUDED,
     )
     assert len(verdicts["direct"]) > 240
-    assert verdicts["tunnel"] == verdicts["direct"]
+    assert conformance(verdicts["tunnel"]) == conformance(verdicts["direct"])
+
+
+def conformance(verdicts: dict[str, autobahn.Verdict]) -> dict[str, autobahn.Verdict]:
+    """The verdicts without the suite's distinction of OK and NON-STRICT. In the cases that have it, a good message is
+    followed by a bad frame, and both are right: to answer the message first, or not; a server does the one or the other
+    as the two arrive apart or together.
+    """
+    return {case: (what.replace("NON-STRICT", "OK"), close, code) for case, (what, close, code) in verdicts.items()}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.e2e.stage import Workshop
@@ -56,7 +56,7 @@ def test_compression_is_agreed_between_client_and_service(connection: ClientConn
 
 def test_the_closing_handshake_reaches_the_service_and_back(connection: ClientConnection) -> None:
     connection.close(4321, "enough")
-    with pytest.raises(ConnectionClosedOK) as caught:
+    with pytest.raises(ConnectionClosed) as caught:
         connection.recv(timeout=30)
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4321, "enough")
