@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from api_server.auth.credentials import CHALLENGE, Presented, presented
+from api_server.auth.credentials import Presented, challenges, presented
 from api_server.auth.interfaces import INSTALLATION_ACTIONS, PENDING, Action, Authenticator, Decision, Identity, Pending
 
 __all__ = [
-    "CHALLENGE",
     "INSTALLATION_ACTIONS",
     "PENDING",
     "Action",
@@ -19,5 +18,6 @@ __all__ = [
     "Identity",
     "Pending",
     "Presented",
+    "challenges",
     "presented",
 ]

@@ -21,16 +21,23 @@ from api_server.auth.errors import ConflictingCredentialsError, CredentialInQuer
 from common.crypto.api_tokens import API_TOKEN_PREFIX
 from common.secret import Secret
 
-__all__ = ["CHALLENGE", "Presented", "presented"]
-
-CHALLENGE = 'Bearer realm="homeport", Basic realm="homeport", charset="UTF-8"'
-"""`WWW-Authenticate` of every 401 (RFC 9110 section 11.6.1, RFC 7617 section 2.1). `Basic` makes a browser ask."""
+__all__ = ["Presented", "challenges", "presented"]
 
 _PREFIX = API_TOKEN_PREFIX.encode()
 _MAX_LENGTH = 512
 """Bytes of a header value that is looked at; a token has 52."""
 
 _TOKEN_IN_QUERY = re.compile(rb"(?<![0-9A-Za-z])hpp?_[0-9A-Za-z]{49}(?![0-9A-Za-z])")
+
+
+def challenges(realm: str = "homeport") -> tuple[str, str]:
+    """The values of `WWW-Authenticate` of a 401, each for a header line of its own: in a line with two challenges
+    Chromium sees the first, and would not ask its user (RFC 9110 section 11.6.1 allows both).
+
+    Args:
+        realm: protection space of the password that a browser asks for (RFC 7617 section 2).
+    """
+    return 'Bearer realm="homeport"', f'Basic realm="{realm}", charset="UTF-8"'
 
 
 @dataclass(frozen=True, slots=True)

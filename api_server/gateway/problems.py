@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from api_server.auth.credentials import challenges
 from api_server.auth.errors import UnauthenticatedError
 from api_server.gateway.errors import UpgradeRequiredError
 from common.errors import HomeportError
@@ -39,8 +40,7 @@ def problem_response(error: HomeportError, *, head_only: bool, close: bool, now:
     if error.retry_after is not None:
         lines.append(f"Retry-After: {max(0, math.ceil(error.retry_after))}")
     if isinstance(error, UnauthenticatedError):
-        # RFC 9110 section 11.6.1; Basic makes a browser ask its user.
-        lines.append(f'WWW-Authenticate: Bearer realm="homeport", Basic realm="{realm or "homeport"}", charset="UTF-8"')
+        lines += [f"WWW-Authenticate: {challenge}" for challenge in challenges(realm or "homeport")]
     if isinstance(error, UpgradeRequiredError):
         lines.append("Upgrade: homeport-tcp, websocket")
     options = [*(["close"] if close else []), *(["Upgrade"] if isinstance(error, UpgradeRequiredError) else [])]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from api_server.auth.credentials import CHALLENGE
+from api_server.auth.credentials import challenges
 from api_server.auth.errors import UnauthenticatedError
 from api_server.http.errors import MethodNotAllowedError
 from common.errors import HomeportError
@@ -46,14 +46,13 @@ def problem_of(error: HomeportError, request_id: str | None = None) -> Problem:
 
 def problem_response(error: HomeportError, request_id: str | None = None) -> web.Response:
     """`error` as an answer, with the headers that its status calls for."""
-    headers: dict[str, str] = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    if isinstance(error, UnauthenticatedError):
-        headers["WWW-Authenticate"] = CHALLENGE
-    if isinstance(error, MethodNotAllowedError):
-        headers["Allow"] = ", ".join(error.allowed)
     problem: Any = problem_of(error, request_id)
-    return web.Response(
-        status=error.status, body=msgspec.json.encode(problem), content_type=MEDIA_TYPE, headers=headers
-    )
+    response = web.Response(status=error.status, body=msgspec.json.encode(problem), content_type=MEDIA_TYPE)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    if isinstance(error, UnauthenticatedError):
+        for challenge in challenges():
+            response.headers.add("WWW-Authenticate", challenge)
+    if isinstance(error, MethodNotAllowedError):
+        response.headers["Allow"] = ", ".join(error.allowed)
+    return response
