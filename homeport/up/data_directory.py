@@ -62,6 +62,10 @@ class DataDirectory:
         return self.path / ADMIN_TOKEN
 
     @property
+    def revocations(self) -> Path:
+        return self.path / "revocations.json"
+
+    @property
     def demo(self) -> Path:
         return self.path / "demo"
 

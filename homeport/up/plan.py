@@ -56,6 +56,7 @@ class Plan:
             "internal_key_file": directory.internal_key,
             "session_signing_key_file": directory.signing_keys,
             "admin_token_file": directory.admin_token,
+            "revocations_file": directory.revocations,
             "api_port": settings.api_port,
             "gateway_port": settings.gateway_port,
             "ready_file": directory.ready_file("api"),
