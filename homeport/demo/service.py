@@ -149,9 +149,10 @@ class DemoService:
             "path": request.raw_path,
             "http_version": f"{version.major}.{version.minor}",
             "headers": joined,
-            "raw_headers": raw,
         }
-        return web.Response(text=json.dumps(arrived, indent=2) + "\n", content_type="application/json")
+        # For people: an indented object, and the pairs as they came on one line below it.
+        text = f'{json.dumps(arrived, indent=2)[:-2]},\n  "raw_headers": {json.dumps(raw)}\n}}\n'
+        return web.Response(text=text, content_type="application/json")
 
     async def _status(self, request: web.Request) -> web.Response:
         code = int(request.match_info["code"])

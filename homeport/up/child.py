@@ -112,6 +112,7 @@ class Child:
             process.kill()
         await process.wait()
         await self._finish_output()
+        self._ready_file.unlink(missing_ok=True)
 
     async def _launch(self) -> Ready:
         arguments = await self._arguments(self._ready)

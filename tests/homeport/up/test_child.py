@@ -84,6 +84,7 @@ async def test_start_and_stop(tmp_path: Path) -> None:
         process = psutil.Process(ready["pid"])
         await subject.stop()
         assert not process.is_running()
+        assert not subject.ready_file.exists()
         assert repr(subject.child) == f"<Child demo: pid {ready['pid']}, ended with exit code 0>"
     assert subject.commands == [None]
 
