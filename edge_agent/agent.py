@@ -237,9 +237,9 @@ class Agent:
     # What connections and health checks tell.
 
     def _connected(self, connection: Connection, hello: RelayHello) -> None:
-        self._logger.info("connected", session=hello.session_id, epoch=hello.epoch, relay=hello.software)
         if self._state is not AgentState.STOPPING:
             self._change(AgentState.CONNECTED)
+        self._logger.info("connected", session=hello.session_id, epoch=hello.epoch, relay=hello.software)
         # The hello was written before the handshake; what changed since is told now.
         assert connection.tunnel is not None
         connection.tunnel.update_services(self._monitor.report())
