@@ -13,6 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import httpx
+
 from common.clock import Clock
 from common.crypto.keyfiles import ensure_secret
 from common.crypto.session_tokens import (
@@ -56,6 +58,11 @@ class RunningRelay:
         return self.relay.internal_url
 
     @property
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
+
+    @property
     def store(self) -> InMemoryStore[LiveTunnel]:
         return self.relay.store
 
@@ -68,9 +75,14 @@ class RunningRelay:
         credential: str = "cred",
         expires_in: float = 3600.0,
         service: str | None = None,
+        at: float | None = None,
     ) -> Secret:
-        """A session token that this relay accepts, unless `expires_in` is over."""
-        now = time.time()
+        """A session token that this relay accepts, unless `expires_in` is over.
+
+        Args:
+            at: the time of its issue, if the relay does not live now.
+        """
+        now = self.now if at is None else at
         return self.signer.sign(
             SessionClaims(
                 device=DeviceId(device),
@@ -103,6 +115,11 @@ class RunningRelay:
         await attached.dial(self.tunnel_url, token, subprotocol=subprotocol)
         self.devices.append(attached)
         return attached
+
+    def control(self, accept: str = "application/json") -> httpx.AsyncClient:
+        """A client of internal HTTP that holds the key; use it as a context manager."""
+        headers = {"Authorization": f"Bearer {self.internal_key.reveal()}", "Accept": accept}
+        return httpx.AsyncClient(base_url=self.internal_url, headers=headers, trust_env=False, verify=False)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, without `homeport_relay_`; 0 if it has none yet."""

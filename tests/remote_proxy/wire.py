@@ -17,7 +17,7 @@ import msgpack
 
 from tests.contract.relay_fixture import RunningRelay
 
-__all__ = ["Answer", "RawClient", "connect", "open_stream", "stream_head"]
+__all__ = ["Answer", "RawClient", "connect", "open_stream", "stream_head", "undisturbed"]
 
 _PATIENCE = 30.0
 
@@ -154,3 +154,19 @@ async def open_stream(
         assert answer.headers["upgrade"] == "homeport-stream"
         assert answer.headers["connection"].lower() == "upgrade"
         yield client
+
+
+@contextlib.asynccontextmanager
+async def undisturbed(relay: RunningRelay) -> AsyncIterator[None]:
+    """A stream that is open before and goes on after, and a tunnel that takes new ones."""
+    device = await relay.attach("bystander")
+    async with open_stream(relay, device="bystander") as stream:
+        stream.send(b"before")
+        assert await stream.read(6) == b"before"
+        yield
+        stream.send(b"after")
+        assert await stream.read(5) == b"after"
+        async with open_stream(relay, device="bystander") as another:
+            another.send(b"new")
+            assert await another.read(3) == b"new"
+    assert device.lost is None

@@ -1,37 +1,20 @@
-"""Bytes that no caller of ours would send to the internal port. Each is refused with a code, and disturbs nobody else."""
+"""Bytes that no caller of ours would send to the internal port: refused with a code, and nobody else is disturbed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.relay_fixture import RunningRelay, running_relay
-from tests.remote_proxy.wire import RawClient, connect, open_stream, stream_head
+from tests.remote_proxy.wire import RawClient, connect, open_stream, stream_head, undisturbed
 
 pytestmark = pytest.mark.anyio
 
 TLS_HELLO = bytes.fromhex("16030100a5010000a10303")
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-@contextlib.asynccontextmanager
-async def undisturbed(relay: RunningRelay) -> AsyncIterator[None]:
-    """A stream that is open before and goes on after, and a tunnel that takes new ones."""
-    device = await relay.attach("bystander")
-    async with open_stream(relay, device="bystander") as stream:
-        stream.send(b"before")
-        assert await stream.read(6) == b"before"
-        yield
-        stream.send(b"after")
-        assert await stream.read(5) == b"after"
-        async with open_stream(relay, device="bystander") as another:
-            another.send(b"new")
-            assert await another.read(3) == b"new"
-    assert device.lost is None
 
 
 async def refusal(client: RawClient) -> tuple[int, str]:
@@ -48,10 +31,13 @@ async def refusal(client: RawClient) -> tuple[int, str]:
     ids=repr,
 )
 async def test_what_does_not_begin_as_http_is_refused_at_once(tmp_path: Path, garbage: bytes) -> None:
-    async with running_relay(tmp_path, head_timeout=3600) as relay, undisturbed(relay):
-        async with connect(relay.internal_url) as client:
-            client.send(garbage)
-            assert await refusal(client) == (400, "bad_request")
+    async with (
+        running_relay(tmp_path, head_timeout=3600) as relay,
+        undisturbed(relay),
+        connect(relay.internal_url) as client,
+    ):
+        client.send(garbage)
+        assert await refusal(client) == (400, "bad_request")
 
 
 @pytest.mark.parametrize(
@@ -84,13 +70,16 @@ async def test_a_malformed_head_is_refused(relay: RunningRelay, garbage: bytes) 
     "start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"POST /internal/sessions/x/streams HTTP/1.1\r\nHost: "], ids=repr
 )
 async def test_a_head_without_an_end_is_refused_when_it_is_too_long(tmp_path: Path, start: bytes, piece: int) -> None:
-    async with running_relay(tmp_path, max_head_bytes=2_000) as relay, undisturbed(relay):
-        async with connect(relay.internal_url) as client:
-            client.send(start)
-            for _ in range(2_000 // piece + 1):
-                client.send(b"a" * piece)
-                await asyncio.sleep(0)
-            assert await refusal(client) == (431, "head_too_large")
+    async with (
+        running_relay(tmp_path, max_head_bytes=2_000) as relay,
+        undisturbed(relay),
+        connect(relay.internal_url) as client,
+    ):
+        client.send(start)
+        for _ in range(2_000 // piece + 1):
+            client.send(b"a" * piece)
+            await asyncio.sleep(0)
+        assert await refusal(client) == (431, "head_too_large")
 
 
 async def test_a_head_that_ends_beyond_the_limit_is_refused(tmp_path: Path) -> None:
