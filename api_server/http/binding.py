@@ -27,7 +27,7 @@ from api_server.http.errors import (
 
 __all__ = ["bind_body", "bind_text", "encode_json"]
 
-encode_json = msgspec.json.Encoder(order="deterministic").encode
+encode_json = msgspec.json.Encoder().encode
 
 _BODY_TIMEOUT = 30.0
 """Seconds for the whole body, which is at most `max_request_bytes` long."""

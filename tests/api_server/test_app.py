@@ -82,7 +82,7 @@ def started(folder: Path, **changes: object) -> Iterator[subprocess.Popen[str]]:
 
 def read_until(stream: IO[str], event: str) -> None:
     """Read log lines up to the one that says `event`."""
-    lines = []
+    lines: list[str] = []
     while not lines or json.loads(lines[-1])["event"] != event:
         lines.append(stream.readline())
         assert lines[-1], f"the process ended after {lines}"

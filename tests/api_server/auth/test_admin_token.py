@@ -69,7 +69,8 @@ def test_wrong_tokens_are_limited_by_address_and_the_right_one_never() -> None:
 def test_the_token_itself_is_not_kept() -> None:
     token = new_api_token().reveal()
     checked = authenticator(Secret(token))
-    reachable, waiting = {id(checked): checked}, [checked]
+    reachable: dict[int, object] = {id(checked): checked}
+    waiting: list[object] = [checked]
     while waiting:
         for referent in gc.get_referents(waiting.pop()):
             if id(referent) not in reachable and not isinstance(referent, type) and not callable(referent):

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from common.crypto.session_tokens import SessionTokenSigner
+from common.secret import Secret
 from tests.api_server.events.test_hub import event
 from tests.api_server.fakes import AWAY, HOME
 from tests.api_server.rest import ADMIN, BOTH_TEAMS, Api, running_api
@@ -39,9 +40,12 @@ class Reader:
 
 
 @asynccontextmanager
-async def following(api: Api, query: str = "", **options: object) -> AsyncIterator[Reader]:
-    token = options.pop("token", ADMIN)
-    headers = {"Authorization": f"Bearer {token.reveal()}", **options}  # type: ignore[attr-defined]
+async def following(
+    api: Api, query: str = "", *, token: Secret = ADMIN, last_event_id: str | None = None
+) -> AsyncIterator[Reader]:
+    headers = {"Authorization": f"Bearer {token.reveal()}"}
+    if last_event_id is not None:
+        headers["Last-Event-ID"] = last_event_id
     async with api.http.stream("GET", f"/api/events{query}", headers=headers) as answer:
         reader = Reader(answer)
         if answer.status_code == 200:
@@ -81,15 +85,15 @@ async def test_last_event_id_goes_on(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         for number in range(3):
             api.hub.session_changed(event(number))
-        async with following(api, **{"Last-Event-ID": "r-0"}) as reader:
+        async with following(api, last_event_id="r-0") as reader:
             assert (await reader.part()).startswith("id: r-1\n")
             assert (await reader.part()).startswith("id: r-2\n")
-        async with following(api, **{"Last-Event-ID": "of-another-relay-7"}) as reader:
+        async with following(api, last_event_id="of-another-relay-7") as reader:
             assert await reader.part() == "id:\nevent: reset\ndata: {}"
 
 
 async def test_a_last_event_id_that_is_too_long_is_refused(signer: SessionTokenSigner) -> None:
-    async with running_api(signer) as api, following(api, **{"Last-Event-ID": "x" * 257}) as reader:
+    async with running_api(signer) as api, following(api, last_event_id="x" * 257) as reader:
         assert reader.answer.status_code == 422
 
 

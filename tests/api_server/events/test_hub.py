@@ -39,11 +39,10 @@ def event(number: int, team: TeamId = HOME, kind: str = "session.online", event_
 
 async def ids(follower: Follower) -> list[str]:
     """Ids of all that waits for a follower; `reset` for a reset."""
-    frames = await follower.wait(0) or b""
     found = []
-    for frame in frames.decode().split("\n\n")[:-1]:
-        fields = dict(line.split(": ", 1) if ": " in line else (line.rstrip(":"), "") for line in frame.split("\n"))
-        found.append(fields["id"] or fields["event"])
+    for frame in (await follower.wait(0) or b"").decode().split("\n\n")[:-1]:
+        fields = {name: value for name, _, value in (line.partition(":") for line in frame.split("\n"))}
+        found.append(fields["id"].strip() or fields["event"].strip())
     return found
 
 
