@@ -3,6 +3,7 @@
     settings.md    every setting of every process
     errors.md      every code that an error can have
     api.md         every endpoint of the REST API
+    commands.md    every command and its options
 
 A test compares the pages with what would be written now, so that they cannot fall behind.
 """
@@ -25,6 +26,7 @@ import remote_proxy
 from api_server.rest import rest_document
 from common.errors import HomeportError
 from common.settings import Settings, fields_of
+from homeport.command_reference import commands_page
 from homeport.settings import ALL_SETTINGS
 
 __all__ = ["pages", "write_pages"]
@@ -79,7 +81,12 @@ _SECTION_TITLES = {
 
 def pages() -> Mapping[str, str]:
     """The pages as they should be, by file name."""
-    return {"api.md": _api(), "errors.md": _errors(), "settings.md": _settings(ALL_SETTINGS)}
+    return {
+        "api.md": _api(),
+        "commands.md": commands_page(),
+        "errors.md": _errors(),
+        "settings.md": _settings(ALL_SETTINGS),
+    }
 
 
 def write_pages(folder: Path) -> None:

@@ -14,7 +14,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 REFRESH = "run: .venv/bin/python -m homeport.reference docs/reference"
 
 
-@pytest.mark.parametrize("name", ["api.md", "errors.md", "settings.md"])
+@pytest.mark.parametrize("name", ["api.md", "commands.md", "errors.md", "settings.md"])
 def test_a_page_is_current(name: str) -> None:
     assert (REFERENCE / name).read_text(encoding="utf-8") == pages()[name], REFRESH
 
