@@ -113,10 +113,17 @@ def _add_name(logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
     return event
 
 
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What every line has comes first, at the same place, for people who read JSON."""
+    first = {key: event.pop(key) for key in ("time", "level", "logger", "event") if key in event}
+    return {**first, **event}
+
+
 def _rendering(format: Format, output: TextIO) -> list[Processor]:  # noqa: A002
     if format == "json":
         return [
             structlog.processors.format_exc_info,
+            _in_order,
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
             _mask_line,
         ]

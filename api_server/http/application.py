@@ -78,7 +78,7 @@ class RestApplication:
         application.on_response_prepare.append(_add_headers)
         for route in routes:
             application.router.add_route(route.method, route.path, self._endpoint(route))
-            if route.method == "GET":
+            if route.method == "GET" and route.media_type != "text/event-stream":  # whose head says nothing by itself
                 application.router.add_route("HEAD", route.path, self._endpoint(route))
         return application
 

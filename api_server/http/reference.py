@@ -1,6 +1,9 @@
-"""`/openapi.json`, `/docs` and `/docs/errors`: made once, at start, of the routes themselves."""
+"""`/openapi.json`, `/docs` and `/docs/errors`: made of the routes themselves, when somebody first asks."""
 
 from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -34,10 +37,25 @@ class ReferenceEndpoints:
     """
 
     def __init__(self, routes: list[Route], *, version: str) -> None:
-        self.document = openapi_document([*routes, *self.routes()], version=version)
-        self._json = msgspec.json.encode(self.document)
-        self._page = reference_page(self.document)
-        self._errors = errors_page(all_errors())
+        self._described = routes
+        self._version = version
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return openapi_document([*self._described, *self.routes()], version=self._version)
+
+    @cached_property
+    def _json(self) -> bytes:
+        return msgspec.json.encode(self.document)
+
+    @cached_property
+    def _page(self) -> str:
+        return reference_page(self.document)
+
+    @cached_property
+    def _errors(self) -> str:
+        return errors_page(all_errors())
 
     def routes(self) -> list[Route]:
         """The endpoints."""

@@ -43,6 +43,7 @@ def test_a_line_is_one_json_object() -> None:
     get_logger("homeport.test").info("something happened", device="cam-1", count=3)
     (line,) = stream.getvalue().splitlines()
     found = json.loads(line)
+    assert list(found)[:4] == ["time", "level", "logger", "event"]
     assert found.pop("time").endswith("Z")
     assert found == {
         "event": "something happened",

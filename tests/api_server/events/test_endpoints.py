@@ -97,6 +97,12 @@ async def test_a_last_event_id_that_is_too_long_is_refused(signer: SessionTokenS
         assert reader.answer.status_code == 422
 
 
+async def test_there_is_no_head_of_an_endless_answer(signer: SessionTokenSigner) -> None:
+    async with running_api(signer) as api:
+        answer = await api.call("HEAD", "/api/events")
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+
+
 async def test_silence_is_filled_with_comments(signer: SessionTokenSigner) -> None:
     async with running_api(signer, heartbeat=0.001) as api, following(api) as reader:
         assert [await reader.part() for _ in range(3)] == [":", ":", ":"]
