@@ -169,6 +169,10 @@ class Relay:
         """End the grace of the drain."""
         self._drain.hurry()
 
+    async def sweep(self) -> None:
+        """What the reaper does now and then, now."""
+        await self._reaper.sweep()
+
     async def _start(self) -> None:
         settings = self._settings
         loop = asyncio.get_running_loop()

@@ -182,6 +182,7 @@ class Device:
 
         Raises:
             HandshakeRefusedError: the relay said no.
+            TunnelLostError: it ended the tunnel before it had greeted.
         """
         offered = [Service(name=name, kind=kind, health="healthy") for name in self.services]
         self.tunnel = await connect_tunnel(
@@ -192,7 +193,10 @@ class Device:
             subprotocols=[subprotocol],
         )
         if subprotocol is Subprotocol.HOMEPORT_V1:
-            await self.until(lambda device: device.hello is not None)
+            await self.until(lambda device: device.hello is not None or device.lost is not None)
+            if self.hello is None:
+                assert self.lost is not None
+                raise self.lost
 
     async def until(self, condition: Callable[[Device], bool]) -> None:
         """Return once `condition` holds; it is looked at after each callback."""

@@ -1,0 +1,141 @@
+"""The orderly end: real devices, real streams. Nothing here waits for a grace to pass but the tests about that."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from common.tunnel.errors import HandshakeRefusedError
+from common.tunnel.interfaces import Subprotocol
+from tests.contract.devices import Device, keep
+from tests.contract.relay_fixture import RunningRelay, running_relay
+from tests.remote_proxy.wire import connect, open_stream, stream_head
+
+pytestmark = pytest.mark.anyio
+
+BOTH_SUBPROTOCOLS = pytest.mark.parametrize("subprotocol", list(Subprotocol))
+
+
+async def begin(relay: RunningRelay, device: Device) -> asyncio.Future[bool]:
+    """Begin a drain; returns it once the device has been told."""
+    draining = asyncio.ensure_future(relay.relay.drain())
+    await device.wait_drain()
+    return draining
+
+
+async def test_without_tunnels_it_is_over_at_once(relay: RunningRelay) -> None:
+    async with asyncio.timeout(10):
+        assert await relay.relay.drain()
+
+
+@BOTH_SUBPROTOCOLS
+async def test_idle_tunnels_are_closed_and_told_so(relay: RunningRelay, subprotocol: Subprotocol) -> None:
+    devices = [await relay.attach(f"cam{number}", subprotocol=subprotocol) for number in range(3)]
+    async with asyncio.timeout(10):
+        assert await relay.relay.drain()
+    assert [await device.wait_lost() for device in devices] == ["draining"] * 3
+    assert len(relay.store) == 0
+
+
+async def test_devices_are_asked_back_at_different_moments_within_the_grace(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, drain_grace=100) as relay:
+        devices = [await relay.attach(f"cam{number}") for number in range(10)]
+        assert await relay.relay.drain()
+        moments = sorted([(await device.wait_drain()).reconnect_after for device in devices])
+        assert moments == pytest.approx([10.0 * number for number in range(10)])
+
+
+@BOTH_SUBPROTOCOLS
+async def test_a_stream_goes_on_to_its_end_and_then_the_drain_is_over(
+    relay: RunningRelay, subprotocol: Subprotocol
+) -> None:
+    kept = keep()
+    device = await relay.attach("cam", services={"keep": kept}, subprotocol=subprotocol)
+    async with open_stream(relay, "keep") as client:
+        stream, sink = await kept.next()
+        draining = await begin(relay, device)
+        client.send(b"question")
+        client.end()
+        assert await sink.wait_eof() == b"question"
+        assert not draining.done()
+        stream.write(b"answer")
+        stream.write_eof()
+        assert await client.read_end() == b"answer"
+        assert await draining
+    assert await device.wait_lost() in ("draining", "closed")
+
+
+async def test_meanwhile_nobody_is_admitted_and_nothing_is_opened(relay: RunningRelay) -> None:
+    kept = keep()
+    device = await relay.attach("cam", services={"keep": kept})
+    async with open_stream(relay, "keep") as open_before:
+        stream, _ = await kept.next()
+        draining = await begin(relay, device)
+        with pytest.raises(HandshakeRefusedError) as caught:
+            await Device().dial(relay.tunnel_url, relay.token("door"))
+        assert (caught.value.http_status, caught.value.reason) == (503, "draining")
+        assert caught.value.retry_after == 30
+        for url in (relay.tunnel_url, relay.internal_url):
+            async with connect(url) as client:
+                client.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                answer = await client.read_answer()
+                assert (answer.status, answer.body) == (503, b"draining\n")
+            async with connect(url) as client:
+                client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert (await client.read_answer()).status == 200
+        async with connect(relay.internal_url) as client:
+            client.send(stream_head(relay, {"Homeport-Service": "keep"}))
+            answer = await client.read_answer()
+            assert (answer.status, answer.code) == (503, "draining")
+            assert answer.headers["retry-after"] == "1"
+        assert relay.metric("draining") == 1
+        assert relay.store.lookup_device_nowait(relay.team, "cam").describe().state == "draining"
+        stream.reset()
+        with pytest.raises(ConnectionResetError):
+            await open_before.read_end()
+    assert await draining
+
+
+async def test_when_the_grace_is_over_what_is_left_is_reset(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, drain_grace=0.05) as relay:
+        kept = keep()
+        device = await relay.attach("cam", services={"keep": kept})
+        async with open_stream(relay, "keep") as client:
+            _, sink = await kept.next()
+            assert not await relay.relay.drain()
+            with pytest.raises(ConnectionResetError):
+                await client.read_end()
+            assert await sink.wait_lost() is not None
+        assert await device.wait_lost() == "draining"
+
+
+async def test_who_is_in_a_hurry_ends_the_grace(relay: RunningRelay) -> None:
+    kept = keep()
+    device = await relay.attach("cam", services={"keep": kept})
+    async with open_stream(relay, "keep") as client:
+        await kept.next()
+        draining = await begin(relay, device)
+        relay.relay.hurry()
+        async with asyncio.timeout(10):
+            assert not await draining
+        with pytest.raises(ConnectionResetError):
+            await client.read_end()
+
+
+async def test_an_open_under_way_is_answered(relay: RunningRelay) -> None:
+    """The device was asked before the drain began; whatever it says then, the client hears of it."""
+    kept = keep()
+    device = await relay.attach("cam", services={"late": lambda request: None})
+    async with connect(relay.internal_url) as client:
+        client.send(stream_head(relay, {"Homeport-Service": "late"}))
+        request = await device.wait_request()
+        draining = await begin(relay, device)
+        kept(request)
+        assert (await client.read_answer()).status == 101
+        stream, _ = await kept.next()
+        client.end()
+        stream.write_eof()
+        assert await client.read_end() == b""
+        assert await draining
