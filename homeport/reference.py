@@ -128,6 +128,7 @@ def _errors() -> str:
     rows = []
     for code, errors in sorted(by_code.items()):
         packages = sorted({error.__module__.partition(".")[0] for error in errors})
+        errors.sort(key=lambda error: (error.__module__, error.__qualname__))  # not in the order of imports
         meanings = list(dict.fromkeys(_first_sentence(error) for error in errors))
         statuses = sorted({error.status for error in errors})
         rows.append((f"`{code}`", ", ".join(map(str, statuses)), ", ".join(packages), " / ".join(meanings)))

@@ -93,6 +93,8 @@ class RestApplication:
             response = await self._admit(request, handler)
         except HomeportError as exc:
             error = exc
+            if exc.status >= 500:
+                self._log.warning("request failed", request_id=request_id, code=exc.code, detail=exc.detail)
         except web.HTTPException as exc:
             error = _of_aiohttp(exc)
         except Exception:

@@ -20,7 +20,7 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); text-transform: c
 code, .path { font-family: ui-monospace, monospace; font-size: .93em; }
 details { border: 1px solid var(--line); border-radius: .4rem; margin: .6rem 0; padding: .5rem .8rem; }
 summary { cursor: pointer; }
-.method { display: inline-block; min-width: 4.2em; font-weight: 600; }
+.method { display: inline-block; min-width: 5em; font-weight: 600; }
 .about { opacity: .75; margin-left: .8em; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }

@@ -17,15 +17,18 @@ __all__ = ["ReferenceEndpoints", "all_errors"]
 
 
 def all_errors() -> list[type[HomeportError]]:
-    """Every kind of error in the process that has a code of its own, by code."""
-    found: dict[str, type[HomeportError]] = {}
+    """Every kind of error in the process that has a code of its own: one a code, by code."""
+    found: list[type[HomeportError]] = []
     waiting = [HomeportError]
     while waiting:
-        error = waiting.pop(0)
+        error = waiting.pop()
         waiting += error.__subclasses__()
         if "code" in vars(error):
-            found.setdefault(error.code, error)
-    return [found[code] for code in sorted(found)]
+            found.append(error)
+    # Which one stands for a code that several have must not depend on the order of imports.
+    found.sort(key=lambda error: (error.__module__, error.__qualname__), reverse=True)
+    by_code = {error.code: error for error in found}
+    return [by_code[code] for code in sorted(by_code)]
 
 
 class ReferenceEndpoints:

@@ -404,3 +404,5 @@ async def test_a_relay_that_is_away_is_a_502_of_its_own_code(signer: SessionToke
         answer = await api.get("/api/sessions")
         assert (answer.status_code, answer.json()["code"]) == (502, "relay_unavailable")
         assert answer.headers["Retry-After"] == "2"
+        (line,) = [json.loads(line) for line in api.logs.getvalue().splitlines()]
+        assert (line["code"], line["request_id"]) == ("relay_unavailable", answer.headers["X-Request-Id"])
