@@ -16,9 +16,6 @@ from homeport.up.plan import DEMO_DEVICE
 
 __all__ = ["ApiAccess", "DemoTokens"]
 
-_SHORTEST_WAIT = 60.0
-"""Seconds between two renewals at least, however short the tokens live."""
-
 
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
@@ -36,12 +33,15 @@ class DemoTokens:
         api: issues them.
         directory: where the current one is written.
         clock: for their life.
+        shortest_wait: seconds between two renewals at least, however short the tokens live, and between a failure and
+            the next attempt at most, at first.
     """
 
-    def __init__(self, api: ApiAccess, directory: DataDirectory, clock: Clock) -> None:
+    def __init__(self, api: ApiAccess, directory: DataDirectory, clock: Clock, *, shortest_wait: float = 60.0) -> None:
         self._api = api
         self._directory = directory
         self._clock = clock
+        self._shortest_wait = shortest_wait
         self._expires_at = 0.0
 
     async def renew(self) -> None:
@@ -56,7 +56,7 @@ class DemoTokens:
 
     async def keep_fresh(self, say: Callable[[str], None]) -> None:
         """Renew it at half of its life, for ever; `say` is told when that fails, and it is tried again."""
-        backoff = Backoff(base=10.0, maximum=600.0)
+        backoff = Backoff(base=self._shortest_wait, maximum=self._shortest_wait * 10, healthy_after=0.0)
         delay = self._half_life()
         while True:
             await asyncio.sleep(delay)
@@ -66,10 +66,11 @@ class DemoTokens:
                 delay = backoff.next_delay(exc.retry_after)
                 say(f"the demo device's session token is not renewed yet: {exc.detail}")
             else:
+                backoff.connected_for(delay)
                 delay = self._half_life()
 
     def _half_life(self) -> float:
-        return max(_SHORTEST_WAIT, (self._expires_at - self._clock.wall()) / 2)
+        return max(self._shortest_wait, (self._expires_at - self._clock.wall()) / 2)
 
     def _issue(self) -> IssuedToken:
         with ApiClient(self._api.url, self._api.token, self._api.team) as client:

@@ -126,3 +126,11 @@ def test_a_team_that_is_no_name(run: Run, token_file: Path) -> None:
     )
     assert result.exit_code == 1
     assert json_of(result.stderr)["code"] == "not_configured"
+
+
+def test_certificates_that_are_none(run: Run, token_file: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", token_file):
+        where = ("--gateway", "https://127.0.0.1:9", "--token-file", token_file, "--ca-file", path)
+        result = run("forward", "home/demo/ssh", "--stdio", *where)
+        assert result.exit_code == 1
+        assert f"{path} holds no certificates" in result.stderr

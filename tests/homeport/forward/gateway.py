@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @asynccontextmanager
-async def gateway(service: Service) -> AsyncIterator[Dialer]:
+async def gateway(service: Service, tls: ssl.SSLContext | None = None) -> AsyncIterator[Dialer]:
     """Serve; gives what dials it. The service is called with the request's head read already."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,10 +30,10 @@ async def gateway(service: Service) -> AsyncIterator[Dialer]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         host, port = server.sockets[0].getsockname()
-        url = GatewayUrl.parse(f"http://{host}:{port}")
+        url = GatewayUrl.parse(f"{'http' if tls is None else 'https'}://{host}:{port}")
         yield Dialer(gateway=url, target=Target.parse("home/demo/tcp"), token=Secret("hp_token"), timeout=20)
 
 

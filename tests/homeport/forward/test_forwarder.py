@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from homeport.errors import ForwardError, GatewayUnreachableError, ListenError, StreamCutError, UpgradeRefusedError
 from homeport.forward.forwarder import Dialer, forward_port, forward_stdio
+from tests.edge_agent.certificates import Authority
 from tests.homeport.forward.gateway import OPENED, gateway, opened
 
 pytestmark = pytest.mark.anyio
@@ -273,6 +277,43 @@ async def test_the_end_of_the_command_resets_what_is_open() -> None:
         writer.close()
 
 
+async def test_a_gateway_behind_tls(tmp_path: Path) -> None:
+    """Over TLS there is no half-close: the end of one direction ends both, but nothing that was sent is lost."""
+    received = asyncio.get_running_loop().create_future()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readexactly(1_000_000)).swapcase())
+
+    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.set_result(await reader.read())
+
+    authority = Authority(tmp_path)
+    body = os.urandom(1_000_000)
+    async with gateway(opened(answer), authority.server("127.0.0.1")) as plain:
+        dialer = dataclasses.replace(plain, tls=ssl.create_default_context(cafile=authority.file))
+        async with forwarding(dialer) as forward:
+            reader, writer = await forward.connect()
+            writer.write(body)
+            assert await reader.read() == body.swapcase()
+            writer.close()
+    async with gateway(opened(collect), authority.server("127.0.0.1")) as plain:
+        dialer = dataclasses.replace(plain, tls=ssl.create_default_context(cafile=authority.file))
+        async with forwarding(dialer) as forward:
+            reader, writer = await forward.connect()
+            writer.write(body)
+            writer.write_eof()
+            assert await received == body
+            assert await reader.read() == b""
+            writer.close()
+
+
+async def test_a_gateway_that_cannot_show_who_it_is(tmp_path: Path) -> None:
+    async with gateway(opened(_unused), Authority(tmp_path).server("127.0.0.1")) as plain:
+        dialer = dataclasses.replace(plain, tls=ssl.create_default_context())
+        with pytest.raises(GatewayUnreachableError, match=r"certificate"):
+            await dialer.dial()
+
+
 class Pipes:
     """What stands for standard input and output: written and read by the test in threads, as another process would."""
 
@@ -312,7 +353,7 @@ async def test_standard_input_and_output() -> None:
     os.close(pipes.source)
 
 
-async def test_a_file_as_standard_input(tmp_path: Any) -> None:
+async def test_a_file_as_standard_input(tmp_path: Path) -> None:
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(str(len(await reader.read())).encode())
         writer.write_eof()
