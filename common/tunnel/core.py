@@ -58,6 +58,9 @@ logger = logging.getLogger("homeport.tunnel")
 FLUSH_SIZE = 128 * 1024
 """Bytes of one WebSocket message at most, and so between two looks at whether the connection takes more."""
 
+_LAST_WORDS = 64 * 1024
+"""Bytes that still go out when this side closes. What waits on the control stream is less."""
+
 _NOTHING: Sequence[Buffer] = ()
 _RESET_CODES = {int(code): code for code in ResetCode}
 
@@ -269,7 +272,7 @@ class TunnelCore:
         timeout = self.config.stream_idle_timeout or 0.0
         self._idle_sweep_at = now + timeout / 4
         for stream in list(self._streams.values()):
-            if not stream.may_idle and stream.sweep() > 4:
+            if not stream.is_control and stream.sweep() > 4:
                 stream.reset(ResetCode.TIMEOUT)
 
     def data_to_send(self) -> Sequence[Buffer]:
@@ -378,10 +381,12 @@ class TunnelCore:
     def close(self, reason: str) -> None:
         """End the tunnel; see `common.tunnel.interfaces.Tunnel.close`."""
         if self._state is State.OPEN:
+            for stream in self._streams.values():
+                if not stream.is_control:
+                    self.session.reset_stream(stream.id, ResetCode.SESSION_LOST)
             self.session.go_away(GoAwayCode.NORMAL)
-            error = TunnelLostError(f"closed by this side: {reason}", reason=reason)
             self._say_goodbye(reason, violation=False)
-            self._lose(error, State.CLOSING)
+            self._lose(TunnelLostError(f"closed by this side: {reason}", reason=reason), State.CLOSING)
 
     def statistics(self, *, own_streams: int, streams_total: int, draining: bool) -> TunnelStatistics:
         """The counters, the dialect's own streams left out."""
@@ -458,11 +463,13 @@ class TunnelCore:
         self._lose(TunnelLostError(detail, reason=reason), State.CLOSING)
 
     def _say_goodbye(self, reason: str, *, violation: bool) -> None:
-        """Keep the last words: the session's GoAway, then the link's close. Streams' data is dropped with them."""
+        """Keep the last words: the session's resets and GoAway, what was said on the control stream just before (a
+        Drain, perhaps), then the link's close.
+        """
         final: list[Buffer] = []
         if self._link.has_output:
             final += self._link.control_to_send()
-        buffers = self.session.data_to_send(0)
+        buffers = self.session.data_to_send(_LAST_WORDS)
         if buffers:
             final += self._link.encode(buffers, sum(map(len, buffers)))
         self._link.close(reason, violation=violation)

@@ -40,7 +40,7 @@ class TunnelStream:
         "_reading_paused",
         "_writing_paused",
         "id",
-        "may_idle",
+        "is_control",
         "sink",
     )
 
@@ -52,7 +52,7 @@ class TunnelStream:
         self._eof_sent = False
         self._quiet_sweeps = 0
         self.id = stream_id
-        self.may_idle = False
+        self.is_control = False
         self.sink = sink
 
     def __repr__(self) -> str:

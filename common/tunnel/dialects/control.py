@@ -39,7 +39,7 @@ class ControlStream:
         """Say which stream it is."""
         self.stream = stream
         stream.sink = self
-        stream.may_idle = True
+        stream.is_control = True
 
     def send(self, message: Message, *, optional: bool = False) -> None:
         """Send a message; while the peer does not read, only the newest of each type is kept."""

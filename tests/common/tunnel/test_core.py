@@ -300,6 +300,49 @@ def test_bytes_that_were_written_before_the_close_but_not_taken_are_dropped(pair
     assert len(pair.relay_shell.take()) < 200
 
 
+def test_what_was_said_on_the_control_stream_just_before_the_close_goes_out(pair: Pair) -> None:
+    near, far = pair.open()
+    near.write(b"x" * 500_000)
+    pair.relay.tunnel.drain(reconnect_after=3.0)
+    pair.relay.tunnel.close("draining")
+    pair.pump()
+    assert [drain.reconnect_after for drain in pair.device.drains] == [3.0]
+    assert far.reset_code is ResetCode.SESSION_LOST
+    assert pair.device.closed[0].reason == "draining"
+
+
+def test_a_drain_that_is_over_at_once_is_still_announced(pair: Pair) -> None:
+    pair.relay.tunnel_drained = pair.relay.tunnel.close  # type: ignore[method-assign]
+    pair.relay.tunnel.drain(reconnect_after=3.0)
+    pair.pump()
+    assert [drain.reconnect_after for drain in pair.device.drains] == [3.0]
+    assert len(pair.device.closed) == 1
+
+
+def test_a_sink_may_use_a_stream_whose_reset_came_in_the_same_read(pair: Pair) -> None:
+    class Answering(RecordingSink):
+        def data_received(self, data: Buffer) -> None:
+            super().data_received(data)
+            assert self.stream is not None
+            self.stream.pause_reading()
+            self.write(b"x" * 1_000_000)
+            self.stream.write_eof()
+            self.stream.resume_reading()
+
+    near, far = pair.open(sink=Answering())
+    assert far.stream is not None
+    far.write(b"question")
+    data = pair.device_shell.take()
+    far.stream.reset()
+    pair.relay_core.receive(data + pair.device_shell.take())
+    assert near.received == b"question"
+    assert near.reset_code is ResetCode.CANCELLED
+    other, _ = pair.open(echo)
+    other.write(b"fine")
+    pair.pump()
+    assert other.received == b"fine"
+
+
 def test_a_close_that_is_not_answered_is_cut_after_its_time(pair: Pair) -> None:
     pair.relay.tunnel.close()
     pair.relay_shell.take()  # and lost
