@@ -73,6 +73,10 @@ class ConnectionRegistry:
         """How many there are, and how many of them are busy."""
         return len(self._connections), sum(connection.busy for connection in self._connections)
 
+    def held(self) -> int:
+        """Bytes that they hold, in all."""
+        return sum(connection.held for connection in self._connections)
+
     async def wait_empty(self) -> None:
         """Return once there is none."""
         await self._empty.wait()
@@ -136,6 +140,12 @@ class ClientConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether something is under way."""
         return self._activity is not None
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held for the client, either way."""
+        busy_with = self._activity.held if self._activity is not None else 0
+        return busy_with + len(self._ahead) + self._transport.get_write_buffer_size()
 
     # asyncio.Protocol
 
@@ -203,9 +213,10 @@ class ClientConnection(asyncio.Protocol):
             return
         unsent = self._transport.get_write_buffer_size()
         if unsent and unsent != self._unsent:
-            # Nothing is under way, but the client is still reading the last response, however slowly.
+            # Nothing is under way, but the client is still reading the last response, however slowly. The kernel takes
+            # more only when a third of its own buffer is free, so that progress shows in large and rare steps.
             self._unsent = unsent
-            self.arm(now + self._core.limits.keepalive_timeout)
+            self.arm(now + self._core.limits.stream_idle_timeout)
         elif unsent or self._leaving:
             self._transport.abort()
         elif self._ahead:
@@ -285,8 +296,6 @@ class ClientConnection(asyncio.Protocol):
                 self.close()
             return
         self._scanned = 0
-        if not self.ended and len(self._ahead) <= self._core.limits.max_ahead_bytes:
-            self.resume_reading()
         self.arm(self._core.clock.monotonic() + self._core.limits.keepalive_timeout)
         self._advance()
 
@@ -350,8 +359,16 @@ class ClientConnection(asyncio.Protocol):
                 self._begin(head)
         finally:
             self._advancing = False
-        if self.ended and self._activity is None and not self._leaving and not self.write_paused:
+        if self._activity is not None or self._leaving:
+            return
+        if self.write_paused:
+            # The client does not read its responses. What it still sends is not read either, beyond a bound.
+            if len(self._ahead) > self._core.limits.max_ahead_bytes:
+                self.pause_reading()
+        elif self.ended:
             self.close()
+        else:
+            self.resume_reading()
 
     def _cut_head(self) -> bytes | None:
         """The head at the front of what is ahead, out of it; None if it has not come whole."""

@@ -23,6 +23,11 @@ class Activity(Protocol):
     does until it says `ClientConnection.finish`, `become` or `close`. No method may raise or block.
     """
 
+    @property
+    def held(self) -> int:
+        """Bytes that it holds."""
+        ...
+
     def client_data(self, data: bytes) -> None:
         """The client sent bytes."""
 

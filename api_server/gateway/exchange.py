@@ -128,6 +128,10 @@ class Exchange:
         where = self._route.target.realm if self._route is not None else "nowhere yet"
         return f"<Exchange {self._head.method.decode('latin-1')} to {where}: {self._phase.value}>"
 
+    @property
+    def held(self) -> int:
+        return len(self._held) + (self._stream.unsent if self._stream is not None else 0)
+
     # The way to a stream
 
     def begin(self) -> None:
@@ -149,7 +153,7 @@ class Exchange:
         if not self._body.complete:
             self._connection.pause_reading()
         self._connection.arm(NEVER)  # what is awaited has its own time limits
-        self._task = core.spawn(self._seek(identified=identity is not PENDING))
+        self._task = core.spawn(self._seek(identified=identity is not PENDING, fresh=False))
 
     def _begin_at_once(self, route: Route) -> bool:
         """Send the request on an idle stream, or answer it; False if that takes waiting."""
@@ -167,14 +171,14 @@ class Exchange:
             target.device,
             target.service,
             self._began,
-            None if head.repeatable else self._core.limits.unsafe_reuse,
+            self._max_idle(),
         )
         if stream is None:
             return False
         self._send(stream)
         return True
 
-    async def _seek(self, *, identified: bool) -> None:
+    async def _seek(self, *, identified: bool, fresh: bool) -> None:
         """What could not be done without waiting: authenticate, if nobody was identified yet, and get a stream."""
         try:
             if not identified:
@@ -185,7 +189,7 @@ class Exchange:
                 if self._begin_at_once(gatekeeper.admit(identity, self._route)):
                     return
                 self._task = task
-            stream = await self._dial()
+            stream = await self._get_stream(fresh=fresh or self._raw is not None)
         except HomeportError as exc:
             self._task = None
             self._refuse(exc)
@@ -197,14 +201,22 @@ class Exchange:
             self._task = None
             self._send(stream)
 
-    async def _dial(self) -> RelayStream:
+    async def _get_stream(self, *, fresh: bool) -> RelayStream:
         assert self._route is not None
-        target = self._route.target
+        core, target = self._core, self._route.target
         trace = self._head.fields.trace
         options = OpenOptions(
-            timeout=self._core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
+            timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
         )
-        return await self._core.dialer.dial(target.team, target.device, target.service, None, options)
+        if fresh:
+            return await core.dialer.dial(target.team, target.device, target.service, None, options)
+        return await core.dialer.get(
+            target.team, target.device, target.service, core.clock.monotonic(), self._max_idle(), options
+        )
+
+    def _max_idle(self) -> float | None:
+        """Seconds that a stream may have been idle to carry the request."""
+        return None if self._head.repeatable else self._core.limits.unsafe_reuse
 
     def _send(self, stream: RelayStream) -> None:
         """Send the request on a stream, with what has come of its body."""
@@ -235,7 +247,7 @@ class Exchange:
             self._stream = None
         self._phase = _Phase.SEEKING
         self._connection.arm(NEVER)
-        self._task = self._core.spawn(self._seek(identified=True))
+        self._task = self._core.spawn(self._seek(identified=True, fresh=True))
 
     # The request's body
 

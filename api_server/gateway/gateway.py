@@ -39,9 +39,9 @@ _ALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000),
 )
-"""A client that has vanished is found by the kernel within two minutes (tcp(7)). Accepted sockets inherit these."""
+"""A client that has vanished is found by the kernel within two minutes (tcp(7)). Accepted sockets inherit these.
+TCP_USER_TIMEOUT would also cut clients that are there and do not read for a while."""
 
 
 class Gateway:
@@ -76,7 +76,9 @@ class Gateway:
             dialer=dialer,
             clock=clock,
             wheel=TimerWheel(tick=_TICK, now=clock.monotonic()),
-            metrics=GatewayMetrics(dialer, registry=registry, occupancy=self._connections.occupancy),
+            metrics=GatewayMetrics(
+                dialer, registry=registry, occupancy=self._connections.occupancy, held=self._connections.held
+            ),
             spawn=self._spawn,
         )
         self._server: asyncio.Server | None = None

@@ -36,6 +36,8 @@ class GatewayStatistics:
     """Raw connections and upgrades so far."""
     retries: int
     """Requests repeated because a pooled stream was stale."""
+    held: int
+    """Bytes that are held at the moment, for all connections together."""
     bytes_in: int
     """From clients, bodies and raw bytes."""
     bytes_out: int
@@ -49,11 +51,13 @@ class GatewayMetrics:
         dialer: whose pool and directory are shown as well.
         registry: that shows them; None for none.
         occupancy: connections, and those of them that are active.
+        held: bytes that they hold.
     """
 
     __slots__ = (
         "_buckets",
         "_dialer",
+        "_held",
         "_occupancy",
         "_registry",
         "_seconds",
@@ -71,9 +75,11 @@ class GatewayMetrics:
         *,
         registry: CollectorRegistry | None,
         occupancy: Callable[[], tuple[int, int]],
+        held: Callable[[], int],
     ) -> None:
         self._dialer = dialer
         self._occupancy = occupancy
+        self._held = held
         self._registry = registry
         self._buckets = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
@@ -101,6 +107,7 @@ class GatewayMetrics:
             requests=self.responses.total(),
             tunnels=self.tunnels,
             retries=self.retries,
+            held=self._held(),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
         )
@@ -110,6 +117,7 @@ class GatewayMetrics:
         connections, active = self._occupancy()
         yield GaugeMetricFamily("homeport_gateway_connections", "Clients that are connected.", connections)
         yield GaugeMetricFamily("homeport_gateway_active", "Clients with something under way.", active)
+        yield GaugeMetricFamily("homeport_gateway_held_bytes", "Bytes held for clients and services.", self._held())
         responses = CounterMetricFamily("homeport_gateway_responses", "Responses, by status.", labels=["status"])
         for status, count in self.responses.items():
             responses.add_metric([str(status)], count)

@@ -48,6 +48,10 @@ class Splice:
 
     # Activity
 
+    @property
+    def held(self) -> int:
+        return self._stream.unsent
+
     def client_data(self, data: bytes) -> None:
         self._core.metrics.bytes_in += len(data)
         self._connection.arm(self._core.wheel.now + self._idle)

@@ -98,6 +98,10 @@ class WebSocketSplice:
 
     # Activity
 
+    @property
+    def held(self) -> int:
+        return self._stream.unsent
+
     def client_data(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():

@@ -51,6 +51,30 @@ class ServiceDialer:
         location = self.directory.get_nowait(team, device)
         return None if location is None else self.pool.take(location.session_id, service, now, max_idle)
 
+    async def get(
+        self,
+        team: TeamId,
+        device: str,
+        service: ServiceName,
+        now: float,
+        max_idle: float | None = None,
+        options: OpenOptions = DEFAULT_OPEN_OPTIONS,
+    ) -> RelayStream:
+        """A stream to the service: an idle one if the pool has one, else a fresh one.
+
+        Args:
+            now: seconds, monotonic.
+            max_idle: seconds that the stream may have been idle at most.
+            options: for a fresh one; `epoch` is set here.
+
+        Raises:
+            DeviceOfflineError, ServiceRefusedError, ServiceTimeoutError, OverCapacityError, DrainingError,
+            RelayUnavailableError: as `dial` says.
+        """
+        location = await self.directory.get(team, device)
+        stream = self.pool.take(location.session_id, service, now, max_idle)
+        return stream if stream is not None else await self.dial(team, device, service, None, options)
+
     async def dial(
         self,
         team: TeamId,

@@ -29,8 +29,6 @@ class PoolStatistics:
 
     idle: int
     reused: int
-    missed: int
-    """Times that a stream was wanted and none was there."""
     expired: int
     """Streams ended because they were idle for too long, a bound was reached, or their session was over."""
     lost: int
@@ -83,7 +81,6 @@ class StreamPool:
         "_lost",
         "_max_idle",
         "_max_per_key",
-        "_missed",
         "_reused",
     )
 
@@ -95,7 +92,7 @@ class StreamPool:
         self._idle: dict[RelayStream, None] = {}
         self._by_key: dict[_Key, dict[RelayStream, None]] = {}
         self._ending: dict[RelayStream, float] = {}
-        self._reused = self._missed = self._expired = self._lost = 0
+        self._reused = self._expired = self._lost = 0
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -105,7 +102,7 @@ class StreamPool:
 
     def statistics(self) -> PoolStatistics:
         """Counts so far."""
-        return PoolStatistics(len(self._idle), self._reused, self._missed, self._expired, self._lost)
+        return PoolStatistics(len(self._idle), self._reused, self._expired, self._lost)
 
     def take(
         self, session_id: SessionId, service: ServiceName, now: float, max_idle: float | None = None
@@ -128,7 +125,6 @@ class StreamPool:
                 return stream
             # It stays the newest: popitem took it from the end, and there it goes back.
             streams[stream] = None
-        self._missed += 1
         return None
 
     def put(self, stream: RelayStream, now: float) -> bool:

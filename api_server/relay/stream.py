@@ -194,6 +194,11 @@ class RelayStream(asyncio.Protocol):
             and self._reset is None
         )
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     def attach(self, sink: StreamSink | None) -> None:
         """Make `sink` the receiver of all that comes from now on, and of what was held for it. With None it is held
         until the next one.

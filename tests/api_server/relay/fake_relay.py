@@ -201,6 +201,10 @@ class FakeRelay:
         if exc is None and self._errors:
             raise self._errors[0]
 
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.close()
+
     def online(self, name: str, *, team: TeamId = HOME, **services: Service) -> FakeDevice:
         """A device dials in, taking over from an older session of its own."""
         self.devices = [device for device in self.devices if (device.name, device.team) != (name, team)]
