@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import trio
 
 from edge_agent.errors import TargetError
-from edge_agent.targets import Target, connect
+from edge_agent.targets import Target, connect_within
 
 __all__ = ["Check", "ConnectCheck", "HttpCheck", "UnhealthyError"]
 
@@ -52,7 +52,7 @@ class ConnectCheck:
     """It is well if it accepts a connection."""
 
     async def probe(self, target: Target, timeout: float) -> None:
-        (await connect(target, timeout)).close()
+        (await connect_within(target, timeout)).close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class HttpCheck:
     path: str
 
     async def probe(self, target: Target, timeout: float) -> None:
-        sock = await connect(target, timeout)
+        sock = await connect_within(target, timeout)
         try:
             with trio.fail_after(timeout):
                 await _ask(sock, self.path, str(target))

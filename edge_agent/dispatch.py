@@ -14,7 +14,7 @@ from common.tunnel.interfaces import PendingStream
 from edge_agent.errors import StoppingError, StreamLimitError, TargetError
 from edge_agent.services import Service, ServiceList
 from edge_agent.splice import Splice
-from edge_agent.targets import connect
+from edge_agent.targets import connect, no_answer
 
 __all__ = ["DispatchStatistics", "Dispatcher"]
 
@@ -103,15 +103,19 @@ class Dispatcher:
 
     async def _serve(self, request: PendingStream, service: Service) -> None:
         try:
-            with trio.CancelScope() as dial:
+            timeout = min(service.connect_timeout, request.timeout)
+            with trio.CancelScope(deadline=trio.current_time() + timeout) as dial:
                 request.on_lost = dial.cancel
                 try:
-                    sock = await connect(service.target, min(service.connect_timeout, request.timeout))
+                    sock = await connect(service.target)
                 except TargetError as exc:
                     self._refuse(request, exc)
                     return
             if dial.cancelled_caught:
-                self._abandoned += 1
+                if trio.current_time() < dial.deadline:
+                    self._abandoned += 1
+                else:
+                    self._refuse(request, no_answer(service.target, timeout))
                 return
             self._accepted += 1
             splice = Splice(sock, self._nursery)

@@ -33,7 +33,9 @@ __all__ = [
     "NamedTarget",
     "Target",
     "connect",
+    "connect_within",
     "meets_itself",
+    "no_answer",
     "tcp_target",
     "unix_target",
 ]
@@ -147,19 +149,32 @@ def unix_target(path: str) -> Target:
     return AddressTarget(socket.AF_UNIX, path)
 
 
-async def connect(target: Target, timeout: float) -> socket.socket:
-    """Connect to `target` within `timeout` seconds.
+async def connect(target: Target) -> socket.socket:
+    """Connect to `target`; the caller limits the time.
 
     Raises:
         TargetError: with the code that the relay is told, and a detail that names the target.
     """
     try:
-        with trio.fail_after(timeout):
-            return await target.connect()
-    except trio.TooSlowError:
-        raise TargetTimeoutError(f"{target} did not accept the connection within {timeout:g} s") from None
+        return await target.connect()
     except OSError as exc:
         raise _as_target_error(target, exc) from exc
+
+
+async def connect_within(target: Target, timeout: float) -> socket.socket:
+    """Connect to `target` within `timeout` seconds.
+
+    Raises:
+        TargetError: as `connect`, and `TargetTimeoutError`.
+    """
+    with trio.move_on_after(timeout):
+        return await connect(target)
+    raise no_answer(target, timeout)
+
+
+def no_answer(target: Target, timeout: float) -> TargetTimeoutError:
+    """What is said when `timeout` seconds were not enough."""
+    return TargetTimeoutError(f"{target} did not accept the connection within {timeout:g} s")
 
 
 def _as_target_error(target: Target, exc: OSError) -> TargetError:
@@ -184,26 +199,26 @@ def _why(exc: OSError) -> str:
 
 
 async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setblocking(False)
         if family != socket.AF_UNIX:
             # Requests are written whole and answered whole: Nagle's algorithm would only wait (RFC 9293 section 3.7.4).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            try:
-                sock.connect(address)
-                break
-            except BlockingIOError as exc:
-                if exc.errno == errno.EINPROGRESS:
-                    await trio.lowlevel.wait_writable(sock)
-                    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if error:
-                        raise OSError(error, os.strerror(error)) from None
-                    break
-                await trio.sleep(_FULL_BACKLOG_PAUSE)
-        if family != socket.AF_UNIX and meets_itself(sock):
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        status = sock.connect_ex(address)
+        if status == errno.EINPROGRESS:
+            # On loopback the handshake is over when `connect` returns, and asking again tells how it went. Waiting for
+            # it would cost more than all the rest of a short connection.
+            status = sock.connect_ex(address)
+        while status == errno.EAGAIN:
+            await trio.sleep(_FULL_BACKLOG_PAUSE)
+            status = sock.connect_ex(address)
+        if status == errno.EALREADY:
+            await trio.lowlevel.wait_writable(sock)
+            status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status == 0 and family != socket.AF_UNIX and meets_itself(sock):
+            status = errno.ECONNREFUSED
+        if status:
+            raise OSError(status, os.strerror(status))
     except BaseException:
         sock.close()
         raise

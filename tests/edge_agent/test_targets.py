@@ -18,14 +18,14 @@ from edge_agent.errors import (
     TargetTimeoutError,
     TargetUnreachableError,
 )
-from edge_agent.targets import NamedTarget, Target, connect, meets_itself, tcp_target, unix_target
+from edge_agent.targets import NamedTarget, Target, connect_within, meets_itself, tcp_target, unix_target
 from tests.edge_agent.services import echo, listening_on, refusing_port, serve
 
 pytestmark = pytest.mark.anyio
 
 
 async def check_echo(target: Target) -> None:
-    sock = await connect(target, 5)
+    sock = await connect_within(target, 5)
     with sock:
         assert not sock.getblocking()
         sock.send(b"hello")
@@ -55,11 +55,11 @@ async def test_localhost_tries_first_what_answered_last() -> None:
     async with serve(echo, host="::1") as port:
         target = tcp_target("localhost", port)
         await check_echo(target)
-        sock = await connect(target, 5)
+        sock = await connect_within(target, 5)
         with sock:
             assert sock.family == socket.AF_INET6
     async with serve(echo, host="127.0.0.1") as port:
-        sock = await connect(tcp_target("localhost", port), 5)
+        sock = await connect_within(tcp_target("localhost", port), 5)
         with sock:
             assert sock.family == socket.AF_INET
 
@@ -92,9 +92,9 @@ async def test_a_name_is_resolved_and_its_addresses_are_tried() -> None:
         try:
             await check_echo(NamedTarget("twice.test", port))
             with pytest.raises(TargetRefusedError, match=r"nothing listens on down\.test"):
-                await connect(NamedTarget("down.test", port), 5)
+                await connect_within(NamedTarget("down.test", port), 5)
             with pytest.raises(TargetUnreachableError, match="Name or service not known") as caught:
-                await connect(NamedTarget("nowhere.test", port), 5)
+                await connect_within(NamedTarget("nowhere.test", port), 5)
             assert caught.value.code == "unreachable"
         finally:
             trio.socket.set_custom_hostname_resolver(before)
@@ -107,7 +107,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
         unix_target(str(tmp_path / "missing.sock")),
     ):
         with pytest.raises(TargetRefusedError, match=f"nothing listens on {target}") as caught:
-            await connect(target, 5)
+            await connect_within(target, 5)
         assert caught.value.code == "connection_refused"
 
 
@@ -116,23 +116,23 @@ async def test_a_dead_unix_socket_is_a_refusal(tmp_path: Path) -> None:
     async with listening_on(path, 1):
         pass
     with pytest.raises(TargetRefusedError):
-        await connect(unix_target(str(path)), 5)
+        await connect_within(unix_target(str(path)), 5)
 
 
 async def test_a_file_that_is_no_socket_is_a_refusal(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(TargetRefusedError):
-        await connect(unix_target(str(path)), 5)
+        await connect_within(unix_target(str(path)), 5)
 
 
 async def test_a_full_backlog_times_out_and_a_place_in_it_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "busy.sock"
     target = unix_target(str(path))
     async with listening_on(path, 0) as listener:
-        with await connect(target, 5):
+        with await connect_within(target, 5):
             with pytest.raises(TargetTimeoutError, match="within 5 s") as caught:
-                await connect(target, 5)
+                await connect_within(target, 5)
             assert caught.value.code == "timeout"
 
             async def accept() -> None:
@@ -141,7 +141,7 @@ async def test_a_full_backlog_times_out_and_a_place_in_it_is_taken(tmp_path: Pat
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(accept)
-                (await connect(target, 5)).close()
+                (await connect_within(target, 5)).close()
 
 
 async def test_a_tcp_connect_without_an_answer_times_out() -> None:
@@ -151,10 +151,10 @@ async def test_a_tcp_connect_without_an_answer_times_out() -> None:
         listener.listen(0)
         filler.connect(listener.getsockname())
         # listen(0) has room for one; another may wait half-open (tcp_abort_on_overflow, tcp(7)).
-        with suppress(TargetTimeoutError), await connect(tcp_target(*listener.getsockname()), 3):
+        with suppress(TargetTimeoutError), await connect_within(tcp_target(*listener.getsockname()), 3):
             pass
         with pytest.raises(TargetTimeoutError, match="within 3 s"):
-            await connect(tcp_target(*listener.getsockname()), 3)
+            await connect_within(tcp_target(*listener.getsockname()), 3)
 
 
 class Failing:
@@ -184,7 +184,7 @@ class Failing:
 )
 async def test_each_failure_of_the_system_has_its_code(number: int, error: type[TargetError]) -> None:
     with pytest.raises(error, match=os.strerror(number)):
-        await connect(Failing(number), 5)
+        await connect_within(Failing(number), 5)
 
 
 async def test_a_connection_to_itself_is_known() -> None:
@@ -195,5 +195,5 @@ async def test_a_connection_to_itself_is_known() -> None:
         assert sock.recv(10) == b"hello"
         assert meets_itself(sock)
     async with serve(echo) as port:
-        with await connect(tcp_target("127.0.0.1", port), 5) as sock:
+        with await connect_within(tcp_target("127.0.0.1", port), 5) as sock:
             assert not meets_itself(sock)
