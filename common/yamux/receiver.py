@@ -29,7 +29,7 @@ from common.yamux.frames import HEADER, HEADER_SIZE, Flag, FrameType, Header, de
 from common.yamux.limits import RateLimit
 from common.yamux.liveness import Liveness
 from common.yamux.scheduler import Scheduler
-from common.yamux.states import OPENING_STATES, StreamInput, StreamState
+from common.yamux.states import OPENING_STATES, RECEIVING_STATES, StreamInput, StreamState
 from common.yamux.streams import Stream, StreamTable
 
 __all__ = ["Receiver"]
@@ -41,8 +41,6 @@ _COPY_SHARE = 16
 size: else a peer whose stream nobody reads could pin a whole input for every byte of its window."""
 
 _unpack = HEADER.unpack_from
-_OPEN = StreamState.OPEN
-_HALF_CLOSED_LOCAL = StreamState.HALF_CLOSED_LOCAL
 
 
 class Receiver:
@@ -60,6 +58,7 @@ class Receiver:
         "_control_limit",
         "_fin",
         "_left",
+        "_live",
         "_liveness",
         "_max_control_queue",
         "_partial",
@@ -74,6 +73,7 @@ class Receiver:
         self, config: Config, table: StreamTable, scheduler: Scheduler, liveness: Liveness, now: float
     ) -> None:
         self._table = table
+        self._live = table.live
         self._scheduler = scheduler
         self._liveness = liveness
         self._max_control_queue = config.max_control_queue
@@ -99,47 +99,53 @@ class Receiver:
         if self._partial:
             data = self._partial + data  # seldom, and always after a short piece
             self._partial = b""
-        view = memoryview(data)
-        if view.format != "B":
-            view = view.cast("B")
-        size = len(view)
+        # What is short, or of another kind, is made bytes, whose slices are the cheapest copies.
+        size = len(data)
+        if type(data) is not bytes:
+            view = memoryview(data)
+            if view.format != "B":
+                view = view.cast("B")
+                size = len(view)
+            data = view.tobytes() if size < _COPY_BELOW else view
         position = 0
         if self._left:
-            position = self._payload(view, 0, events)
-        live = self._table.live
+            position = self._payload(data, 0, size, events)
+        live = self._live
         append = events.append
-        copy_below = max(_COPY_BELOW, size // _COPY_SHARE)
+        copy_below = _COPY_BELOW if size < _COPY_BELOW * _COPY_SHARE else size // _COPY_SHARE
         while size - position >= HEADER_SIZE:
-            word, stream_id, length = _unpack(view, position)
+            word, stream_id, length = _unpack(data, position)
             if not word and length:
                 stream = live.get(stream_id)
-                if stream is not None and (stream.state is _OPEN or stream.state is _HALF_CLOSED_LOCAL):
+                if stream is not None and stream.state in RECEIVING_STATES:
                     window = stream.receive_window
                     start = position + HEADER_SIZE
                     end = start + length
                     if end <= size and length <= window.available:
                         window.available -= length
                         self.bytes_in += length
-                        piece = view[start:end]
-                        append(DataReceived(stream_id, piece if length >= copy_below else piece.tobytes()))
+                        if length < copy_below:
+                            append(DataReceived(stream_id, bytes(data[start:end])))
+                        else:
+                            append(DataReceived(stream_id, memoryview(data)[start:end]))
                         position = end
                         continue
-            header = decode_header(view, position)
+            header = decode_header(data, position)
             position += HEADER_SIZE
             if header.type is FrameType.DATA:
                 self._data(header, now, events)
                 if self._left:
-                    position = self._payload(view, position, events)
+                    position = self._payload(data, position, size, events)
             else:
                 self._control(header, now, events)
         if position < size:
-            self._partial = view[position:].tobytes()
+            self._partial = bytes(data[position:])
 
     # -- payload -----------------------------------------------------------------------------------------------------
 
-    def _payload(self, view: memoryview, position: int, events: list[Event]) -> int:
+    def _payload(self, data: bytes | memoryview, position: int, size: int, events: list[Event]) -> int:
         """Hand on what there is of the current frame's payload. Returns where the next frame begins."""
-        n = min(len(view) - position, self._left)
+        n = min(size - position, self._left)
         end = position + n
         self._left -= n
         stream = self._stream
@@ -151,8 +157,8 @@ class Receiver:
         if n:
             stream.receive_window.available -= n
             self.bytes_in += n
-            piece = view[position:end]
-            small = n < _COPY_BELOW or n * _COPY_SHARE < len(view)
+            piece = memoryview(data)[position:end]
+            small = n < _COPY_BELOW or n * _COPY_SHARE < size
             events.append(DataReceived(stream.id, piece.tobytes() if small else piece))
         if not self._left:
             self._stream = None

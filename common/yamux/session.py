@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from common.yamux.config import Config, Role
 from common.yamux.errors import (
-    LocalProtocolError,
     PeerDeadError,
     RemoteProtocolError,
     SessionClosedError,
@@ -22,7 +21,7 @@ from common.yamux.frames import Flag, FrameType
 from common.yamux.liveness import Liveness, Verdict
 from common.yamux.receiver import Receiver
 from common.yamux.scheduler import Scheduler
-from common.yamux.states import TRANSITIONS, StreamInput
+from common.yamux.states import SENDING_STATES, TRANSITIONS, StreamInput
 from common.yamux.streams import StreamTable
 from common.yamux.windows import MemoryBudget
 
@@ -133,7 +132,7 @@ class Session:
             StreamNotOpenError: no such stream, or `end_stream` was called.
         """
         stream = self._streams.get(stream_id)
-        if stream is None or stream.fin_pending or StreamInput.SEND_DATA not in TRANSITIONS[stream.state]:
+        if stream is None or stream.fin_pending or stream.state not in SENDING_STATES:
             raise StreamNotOpenError(f"stream {stream_id} is not open for sending")
         if type(data) is memoryview and data.format != "B":
             data = data.cast("B")
@@ -169,7 +168,7 @@ class Session:
             StreamNotOpenError: no such stream, or it was called before.
         """
         stream = self._streams.get(stream_id)
-        if stream is None or stream.fin_pending or StreamInput.SEND_FIN not in TRANSITIONS[stream.state]:
+        if stream is None or stream.fin_pending or stream.state not in SENDING_STATES:
             raise StreamNotOpenError(f"stream {stream_id} is not open for sending")
         self._scheduler.end(stream)
 
@@ -192,11 +191,7 @@ class Session:
         if stream is None:
             return
         window = stream.receive_window
-        if not window.consumed(n):
-            raise LocalProtocolError(
-                f"{n} bytes consumed on stream {stream_id}, but {window.unconsumed} are there to be"
-            )
-        if window.due and StreamInput.SEND_WINDOW in TRANSITIONS[stream.state]:
+        if window.consumed(n) and StreamInput.SEND_WINDOW in TRANSITIONS[stream.state]:
             stream.credit_pending += window.grant(now, self._liveness.path_delay)
             self._scheduler.flag(stream)
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
 
-__all__ = ["OPENING_STATES", "TRANSITIONS", "StreamInput", "StreamState"]
+__all__ = ["OPENING_STATES", "RECEIVING_STATES", "SENDING_STATES", "TRANSITIONS", "StreamInput", "StreamState"]
 
 
 class StreamState(IntEnum):
@@ -123,3 +123,9 @@ TRANSITIONS: Mapping[StreamState, Mapping[StreamInput, StreamState]] = MappingPr
 )
 
 OPENING_STATES = frozenset({StreamState.OPENING, StreamState.OPENING_HALF_CLOSED})
+
+SENDING_STATES = frozenset(state for state, row in TRANSITIONS.items() if row.get(StreamInput.SEND_DATA) is state)
+"""Those in which we may send, and end."""
+
+RECEIVING_STATES = frozenset(state for state, row in TRANSITIONS.items() if row.get(StreamInput.RECEIVE_DATA) is state)
+"""Those in which data may come and changes nothing; CLOSED, where it also means nothing, has no streams to look up."""

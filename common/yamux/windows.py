@@ -7,6 +7,7 @@ cannot be taken back, so a window shrinks by not returning all of what was used.
 from __future__ import annotations
 
 from common.yamux.config import INITIAL_WINDOW
+from common.yamux.errors import LocalProtocolError
 
 __all__ = ["LEAST_DELAY", "MemoryBudget", "ReceiveWindow", "SendWindow"]
 
@@ -145,11 +146,6 @@ class ReceiveWindow:
         """Bytes received and not yet consumed."""
         return self.size - self.available - self.owed
 
-    @property
-    def due(self) -> bool:
-        """Whether credit should be granted now (case 4)."""
-        return self.owed * 2 >= self.size
-
     def received(self, n: int) -> bool:
         """`n` payload bytes arrived; False, and nothing changed, if the peer may not send as many."""
         if n > self.available:
@@ -158,11 +154,16 @@ class ReceiveWindow:
         return True
 
     def consumed(self, n: int) -> bool:
-        """`n` bytes are dealt with; False, and nothing changed, if fewer were received."""
-        if not 0 <= n <= self.unconsumed:
-            return False
-        self.owed += n
-        return True
+        """`n` bytes are dealt with. Returns whether credit is due (case 4).
+
+        Raises:
+            LocalProtocolError: fewer were received, or `n` is negative; nothing changed.
+        """
+        owed = self.owed + n
+        if n < 0 or owed > self.size - self.available:
+            raise LocalProtocolError(f"{n} bytes consumed, but {self.unconsumed} are there to be")
+        self.owed = owed
+        return owed * 2 >= self.size
 
     def initial_grant(self) -> int:
         """The credit to put on SYN or ACK (case 1)."""
@@ -171,7 +172,7 @@ class ReceiveWindow:
         return grant
 
     def grant(self, now: float, round_trip: float) -> int:
-        """Return what is owed to the peer, growing or shrinking first (cases 4 to 6). Call it when `due`.
+        """Return what is owed to the peer, growing or shrinking first (cases 4 to 6). Call it when it is due.
 
         Args:
             now: the time.

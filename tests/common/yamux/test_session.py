@@ -228,7 +228,7 @@ class TestReceiving:
         client, server = pair()
         client.send_data(client.open_stream(0.0), bytes(10))
         pump(client, server)
-        with pytest.raises(LocalProtocolError, match="11 bytes consumed on stream 1, but 10"):
+        with pytest.raises(LocalProtocolError, match="11 bytes consumed, but 10"):
             server.consumed(1, 11, 0.0)
         server.consumed(1, 10, 0.0)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.yamux import INITIAL_WINDOW, MemoryBudget
+from common.yamux import INITIAL_WINDOW, LocalProtocolError, MemoryBudget
 from common.yamux.windows import LEAST_DELAY, ReceiveWindow, SendWindow
 
 KIB = 1024
@@ -26,7 +26,6 @@ def use_up(window: ReceiveWindow, now: float, round_trip: float = 0.0) -> int:
     n = window.size // 2
     assert window.received(n)
     assert window.consumed(n)
-    assert window.due
     return window.grant(now, round_trip)
 
 
@@ -66,19 +65,20 @@ class TestReceiveWindow:
     def test_case_3_no_more_is_consumed_than_received(self) -> None:
         window = receive_window()
         window.received(10)
-        assert not window.consumed(11)
-        assert not window.consumed(-1)
-        assert window.consumed(10)
-        assert not window.consumed(1)
-        assert window.consumed(0)
+        for wrong in (11, -1):
+            with pytest.raises(LocalProtocolError):
+                window.consumed(wrong)
+        window.consumed(10)
+        with pytest.raises(LocalProtocolError, match="1 bytes consumed, but 0"):
+            window.consumed(1)
+        window.consumed(0)
 
     def test_case_4_credit_is_due_at_half(self) -> None:
         window = receive_window()
         window.received(128 * KIB)
-        window.consumed(128 * KIB - 1)
-        assert not window.due
-        window.consumed(1)
-        assert window.due
+        assert not window.consumed(128 * KIB - 1)
+        assert window.consumed(1)
+        assert window.consumed(0)
         assert window.grant(10.0, 0.0) == 128 * KIB
         assert (window.available, window.owed, window.unconsumed) == (256 * KIB, 0, 0)
 
@@ -232,8 +232,7 @@ class WindowMachine(RuleBasedStateMachine):
         self.now += now
         n, had = int(window.available * share), window.available
         assert window.received(n) is (n <= had)
-        assert window.consumed(int(window.unconsumed * min(share, 1.0)))
-        if window.due:
+        if window.consumed(int(window.unconsumed * min(share, 1.0))):
             before = window.available
             grant = window.grant(self.now, round_trip)
             assert grant >= 0
@@ -265,7 +264,11 @@ def test_receive_then_consume_in_one_go(received: int, consumed: int) -> None:
     window = receive_window()
     took = window.received(received)
     assert took is (received <= 256 * KIB)
-    assert window.consumed(consumed) is (consumed <= (received if took else 0))
+    if consumed <= (received if took else 0):
+        assert window.consumed(consumed) is (consumed >= 128 * KIB)
+    else:
+        with pytest.raises(LocalProtocolError):
+            window.consumed(consumed)
     assert window.size == window.available + window.unconsumed + window.owed
 
 
