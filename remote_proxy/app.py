@@ -19,6 +19,7 @@ from remote_proxy.settings import RelaySettings
 
 __all__ = ["run"]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SPARE_DESCRIPTORS = 1024
 """Descriptors for internal connections and files, beside those of the tunnels."""
 
@@ -51,13 +52,18 @@ async def _serve(settings: RelaySettings) -> None:
                 relay.hurry()
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, on_signal)
         if settings.ready_file is not None:
             ready = {"pid": os.getpid(), "tunnel": relay.tunnel_url, "internal": relay.internal_url}
             write_public(settings.ready_file, json.dumps(ready) + "\n")
+        get_logger("relay").info("ready", tunnel=relay.tunnel_url, internal=relay.internal_url)
         await stop.wait()
         await relay.drain()
+        for number in _SIGNALS:
+            # What is left takes a moment and cannot be hurried; another signal now must not turn success into failure.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

@@ -264,7 +264,6 @@ class Relay:
         self.tunnel_url = f"{scheme}://{_authority(tunnel_server)}/tunnel"
         scheme = "https" if self._internal_tls else "http"
         self.internal_url = f"{scheme}://{_authority(internal_server)}"
-        self._log.info("relay listens", tunnel=self.tunnel_url, internal=self.internal_url)
 
     def _respond(self, path: str) -> PlainAnswer | None:
         """Health of the tunnel port, for the load balancer in front of it."""

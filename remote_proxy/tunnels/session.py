@@ -167,7 +167,8 @@ class LiveTunnel:
             epoch=self.epoch,
             state=self.state,
             connected_at=self._connected_at,
-            last_heartbeat=self._context.clock.wall() - silence,
+            # The loop's clock, which the tunnel goes by, stands still within one turn of it.
+            last_heartbeat=max(self._connected_at, self._context.clock.wall() - silence),
             rtt_ms=rtt * 1000 if rtt is not None else None,
             streams=statistics.streams if statistics is not None else 0,
             bytes_in=statistics.bytes_in if statistics is not None else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from common.ids import ServiceName
@@ -176,7 +177,12 @@ class Device:
         return self.lost.reason
 
     async def dial(
-        self, url: str, token: Secret, *, subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1, kind: str = "tcp"
+        self,
+        url: str,
+        token: Secret,
+        *,
+        subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Dial the relay; returns once it has greeted (`homeport.v1`), or the tunnel is open (`yamux`).
 
@@ -184,13 +190,14 @@ class Device:
             HandshakeRefusedError: the relay said no.
             TunnelLostError: it ended the tunnel before it had greeted.
         """
-        offered = [Service(name=name, kind=kind, health="healthy") for name in self.services]
+        offered = [Service(name=name, kind="tcp", health="healthy") for name in self.services]
         self.tunnel = await connect_tunnel(
             url,
             self,
             token=token,
             hello=DeviceHello(software="test-device/1.0", services=offered),
             subprotocols=[subprotocol],
+            ssl_context=tls,
         )
         if subprotocol is Subprotocol.HOMEPORT_V1:
             await self.until(lambda device: device.hello is not None or device.lost is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -104,6 +105,7 @@ class RunningRelay:
         credential: str = "cred",
         services: Mapping[str, Serve] = SERVICES,
         subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1,
+        tls: ssl.SSLContext | None = None,
     ) -> Device:
         """Dial a device in; returns once the relay has its session and knows its services.
 
@@ -112,7 +114,7 @@ class RunningRelay:
         attached = Device(services)
         only = next(iter(services)) if subprotocol is Subprotocol.YAMUX else None
         token = self.token(device, team=team, name=name, credential=credential, service=only)
-        await attached.dial(self.tunnel_url, token, subprotocol=subprotocol)
+        await attached.dial(self.tunnel_url, token, subprotocol=subprotocol, tls=tls)
         self.devices.append(attached)
         return attached
 

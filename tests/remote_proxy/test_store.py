@@ -270,3 +270,23 @@ def test_going_through_all_tunnels_survives_their_end(fix: Fixture) -> None:
     assert len(fix.store) == 0
     assert fix.store.statistics().teams == 0
     assert repr(fix.store) == "<InMemoryStore, 0 sessions of 0 teams>"
+
+
+def test_a_page_asks_no_more_sessions_than_it_shows(fix: Fixture) -> None:
+    """Of 10,000 sessions, whatever page it is."""
+
+    class Counting(FakeTunnel):
+        asked = 0
+
+        def describe(self) -> Summary:
+            Counting.asked += 1
+            return super().describe()
+
+    for number in range(10_000):
+        fix.store.register_nowait(Counting(f"cam{number}", 1))
+    Counting.asked = 0
+    first = fix.store.list_nowait(HOME, limit=100)
+    assert Counting.asked == 100
+    last = fix.store.list_nowait(HOME, limit=100, cursor=fix.all_ids()[-50])
+    assert (len(first.items), len(last.items)) == (100, 49)
+    assert Counting.asked == 100 + 10_000 + 49
