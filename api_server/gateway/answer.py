@@ -126,8 +126,8 @@ class Answer:
             at = end
             if head.status >= 200 or head.status == 101:
                 self._partial = b""
-                self.head = head
                 out.append(self._upgrade(head) if head.status == 101 else self._final(head, persistent))
+                self.head = head
                 return at
             self._informational += 1
             if self._informational > self._limits.max_informational:

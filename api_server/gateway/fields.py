@@ -207,7 +207,8 @@ class SortedFields(NamedTuple):
     passed: bytes
     """The lines of all that is simply passed on."""
     special: Mapping[FieldKind, list[Field]]
-    """All but the plain ones, by their kind, with values free of surrounding blanks."""
+    """All but the plain ones, by their kind, with values free of surrounding blanks. Whoever passes one on after all
+    leaves out those that `options` names."""
     options: frozenset[bytes]
     """What `Connection` names, in lower case."""
 
@@ -245,16 +246,10 @@ def sort_fields(fields: list[Field], passed: frozenset[FieldKind]) -> SortedFiel
         return SortedFields(b"".join(parts), special, _NO_OPTIONS)
     options = connection_options([value for _, value in connection])
     if not options <= _USUAL_OPTIONS:
-        # RFC 9110 section 7.6.1: what Connection names goes no further, whatever it is.
-        kept = [field for field in fields if not _is_named(field[0], options)]
-        return sort_fields([*kept, (b"Connection", b", ".join(options & _USUAL_OPTIONS))], passed)
+        # RFC 9110 section 7.6.1: what Connection names is for this reader, and goes no further.
+        kept = [field for field in fields if kind_of(field[0]) in passed and field[0].lower() not in options]
+        return SortedFields(join_fields(kept), special, options)
     return SortedFields(b"".join(parts), special, options)
-
-
-def _is_named(name: bytes, options: frozenset[bytes]) -> bool:
-    """Whether a field is named by `Connection`, and not read here; `Connection` itself counts."""
-    lower = name.lower()
-    return lower == b"connection" or (lower in options and lower not in _USUAL_OPTIONS)
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:

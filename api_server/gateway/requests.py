@@ -303,7 +303,7 @@ def _passed_on(fields: SortedFields, credential: Presented | None, *, with_state
     if with_state:
         # The state belongs to the trace (W3C Trace Context, section 3.3): without the one the other means nothing.
         passed += special.get(FieldKind.TRACESTATE, ())
-    return join_fields(passed) if passed else b""
+    return join_fields(field for field in passed if field[0].lower() not in fields.options) if passed else b""
 
 
 def _upgrade(values: Iterable[bytes]) -> bytes:

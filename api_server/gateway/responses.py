@@ -110,7 +110,8 @@ class ResponseReader:
         if framing.chunked and not http_1_1:
             raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
         if _SET_COOKIE in special:
-            passed += join_fields(field for field in special[_SET_COOKIE] if not is_homeport_cookie(field[1]))
+            cookies = special[_SET_COOKIE] if b"set-cookie" not in options else []
+            passed += join_fields(cookie for cookie in cookies if not is_homeport_cookie(cookie[1]))
         takes_upgrade = _UPGRADE in special and (status == 426 or b"upgrade" in options)
         return ResponseHead(
             status=status,
