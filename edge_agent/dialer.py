@@ -17,7 +17,7 @@ from common.secret import Secret
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.errors import TunnelLostError
 from common.tunnel.interfaces import DeviceHandler
-from common.tunnel.on_trio import run_client_tunnel
+from common.tunnel.on_trio import Connect, connect_tcp, run_client_tunnel
 from common.wire.messages import DeviceHello, Service
 from common.yamux import MemoryBudget
 from edge_agent.errors import TokenFileError
@@ -51,6 +51,7 @@ class TunnelDialer:
         limits: limits of a handshake.
         budget: memory for receive windows.
         logger: one line a dial.
+        connect: how to reach the relay, or the proxy; in a simulation, not by TCP.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TunnelDialer:
         limits: HandshakeLimits,
         budget: MemoryBudget,
         logger: Logger,
+        connect: Connect = connect_tcp,
     ) -> None:
         self._relay = relay
         self._token_file = token_file
@@ -75,6 +77,7 @@ class TunnelDialer:
         self._limits = limits
         self._budget = budget
         self._logger = logger
+        self._connect = connect
         self._shown: Secret | None = None
 
     async def run_tunnel(self, handler: DeviceHandler, services: Sequence[Service]) -> TunnelLostError:
@@ -92,6 +95,7 @@ class TunnelDialer:
             budget=self._budget,
             ssl_context=self._ssl_context,
             environ=self._environ,
+            connect=self._connect,
         )
 
     def token_changed(self) -> bool:

@@ -314,9 +314,8 @@ class LiveTunnel:
             self._tunnel.drain()
 
     def tunnel_drained(self) -> None:
-        # One turn of the loop later: a close drops what has not been sent, and on an idle tunnel this is called before
-        # the device was told when to come back.
-        asyncio.get_running_loop().call_soon(self.close, "draining")
+        # On an idle tunnel the device has not been told yet when to come back: that is among the last words of a close.
+        self.close("draining")
 
     def tunnel_closed(self, exc: TunnelError) -> None:
         context = self._context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 from websockets.uri import WebSocketURI
@@ -23,7 +23,21 @@ from common.tunnel.websocket import Side, WebSocketLink
 from common.wire.messages import DeviceHello
 from common.yamux import MemoryBudget
 
-__all__ = ["run_client_tunnel"]
+__all__ = ["Connect", "connect_tcp", "run_client_tunnel"]
+
+Connect = Callable[[str, int], Awaitable[Transport]]
+"""Opens a connection to a host and a port; raises `OSError` when there is none. May be cancelled."""
+
+
+async def connect_tcp(host: str, port: int) -> Transport:
+    """A TCP connection; the addresses of a name are tried as RFC 8305 says.
+
+    Raises:
+        OSError: there is none.
+    """
+    stream = await trio.open_tcp_stream(host, port)
+    # trio dialled; from here on the socket is the standard library's, since `Transport` waits for readiness itself.
+    return SocketTransport(socket.socket(fileno=stream.socket.detach()))
 
 
 async def run_client_tunnel(
@@ -38,6 +52,7 @@ async def run_client_tunnel(
     budget: MemoryBudget | None = None,
     ssl_context: ssl.SSLContext | None = None,
     environ: Mapping[str, str] | None = None,
+    connect: Connect = connect_tcp,
     transport: Transport | None = None,
 ) -> TunnelLostError:
     """Dial a relay and run the tunnel until it ends.
@@ -57,6 +72,7 @@ async def run_client_tunnel(
         budget: memory shared with other tunnels.
         ssl_context: for `wss://`; None for the system's certificates.
         environ: where `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are looked up; None for no proxy.
+        connect: how to reach the relay, or the proxy; proxy and TLS are spoken over what it gives.
         transport: a connection to use instead of dialling; for tests over memory.
 
     Returns:
@@ -78,7 +94,7 @@ async def run_client_tunnel(
     try:
         with trio.fail_after(limits.timeout):
             if transport is None:
-                transport = await _dial(target, proxy, ssl_context)
+                transport = await _dial(target, proxy, ssl_context, connect)
             opened = await _shake_hands(handshake, transport)
     except trio.TooSlowError as exc:
         raise HandshakeFailedError(f"no tunnel within {limits.timeout:g} s") from exc
@@ -113,12 +129,12 @@ def _reason(exc: Exception) -> str:
     return str(exc)
 
 
-async def _dial(target: WebSocketURI, proxy: Proxy | None, ssl_context: ssl.SSLContext | None) -> Transport:
+async def _dial(
+    target: WebSocketURI, proxy: Proxy | None, ssl_context: ssl.SSLContext | None, connect: Connect
+) -> Transport:
     """A connection to the relay, TLS included."""
     host, port = (target.host, target.port) if proxy is None else (proxy.host, proxy.port)
-    stream = await trio.open_tcp_stream(host, port)
-    # trio dialled; from here on the socket is the standard library's, since `Transport` waits for readiness itself.
-    transport: Transport = SocketTransport(socket.socket(fileno=stream.socket.detach()))
+    transport = await connect(host, port)
     try:
         if proxy is not None:
             await _connect_through(ConnectHandshake(proxy, target), transport)
