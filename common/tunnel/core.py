@@ -23,15 +23,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from common.tunnel.config import TunnelConfig
+from common.tunnel.deferred import Deferred
 from common.tunnel.errors import StreamLostError, TunnelLostError
 from common.tunnel.interfaces import CloseReason, TunnelStatistics
 from common.tunnel.link import Link, LinkEnd
+from common.tunnel.seams import Owner, Shell, State
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
 from common.tunnel.tunnel_stream import TunnelStream
 from common.yamux import (
@@ -51,7 +51,7 @@ from common.yamux import (
     StreamReset,
 )
 
-__all__ = ["FLUSH_SIZE", "Owner", "Shell", "State", "TunnelCore"]
+__all__ = ["FLUSH_SIZE", "TunnelCore"]
 
 logger = logging.getLogger("homeport.tunnel")
 
@@ -63,45 +63,6 @@ _LAST_WORDS = 64 * 1024
 
 _NOTHING: Sequence[Buffer] = ()
 _RESET_CODES = {int(code): code for code in ResetCode}
-
-
-class State(Enum):
-    """Where a tunnel is in its life; see the module."""
-
-    OPEN = "open"
-    CLOSING = "closing"
-    FINISHED = "finished"
-
-
-class Shell(Protocol):
-    """What the core asks of the code that owns the connection."""
-
-    def output_ready(self) -> None:
-        """There is something to send or to settle: call `settle` and, if the connection takes bytes, `data_to_send`,
-        soon. Called as often as something is added, so it must be cheap.
-        """
-
-    def deadline_moved(self, when: float) -> None:
-        """Call `tick` at `when` already, earlier than it last said."""
-
-
-class Owner(Protocol):
-    """What the core asks of the dialect."""
-
-    def stream_opened(self, stream: TunnelStream) -> None:
-        """The peer opened a stream: give it a sink, or reset it."""
-
-    def stream_over(self, stream: TunnelStream) -> None:
-        """The stream has ended or was reset, and its sink was told."""
-
-    def go_away_received(self) -> None:
-        """The peer takes no new streams."""
-
-    def tick(self, now: float) -> float | None:
-        """Do what time demands; returns when to be called again, at the latest, or None."""
-
-    def tunnel_lost(self, error: TunnelLostError) -> None:
-        """The tunnel is over; the sinks of its streams were told."""
 
 
 class TunnelCore:
@@ -126,7 +87,6 @@ class TunnelCore:
         "_later",
         "_link",
         "_owner",
-        "_settling",
         "_shell",
         "_state",
         "_streams",
@@ -152,8 +112,7 @@ class TunnelCore:
         self._shell: Shell | None = None
         self._state = State.OPEN
         self._streams: dict[int, TunnelStream] = {}
-        self._later: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None
-        self._settling = False
+        self._later = Deferred()
         self._final: list[Buffer] | None = None
         self._last_received = now
         self._close_deadline = 0.0
@@ -215,8 +174,7 @@ class TunnelCore:
             self._link_ended(link.end)
         if self.has_output:
             self.output()
-        if self._later:
-            self.settle()
+        self.settle()
 
     def receive_eof(self) -> None:
         """The peer ended the connection."""
@@ -297,24 +255,13 @@ class TunnelCore:
                 self._dispatch(events, self._clock())
         if self._link.has_output:
             out = (*self._link.control_to_send(), *out)
-        if self._later:
-            self.settle()
+        self.settle()
         return out
 
     def settle(self) -> None:
         """Run the callbacks that were put off."""
-        if self._settling or not self._later:
-            return
-        self._settling = True
-        later = self._later
-        while later:
-            call, arguments = later.popleft()
-            try:
-                call(*arguments)
-            except Exception:
-                logger.exception("a callback of a tunnel raised")
-        self._later = None
-        self._settling = False
+        if self._later:
+            self._later.run()
 
     # For dialects and streams.
 
@@ -344,11 +291,8 @@ class TunnelCore:
 
     def call_later(self, call: Callable[..., object], *arguments: Any) -> None:
         """Put a callback off until the caller's own call has returned."""
-        if self._later is None:
-            self._later = deque()
-        self._later.append((call, arguments))
-        if not self._settling:
-            self.output()
+        self._later.add(call, arguments)
+        self.output()
 
     def want_tick(self, when: float) -> None:
         """Have `tick` called at `when`, if it would be later."""

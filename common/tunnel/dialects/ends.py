@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
 from common.tunnel.config import TunnelConfig
-from common.tunnel.core import State, TunnelCore
+from common.tunnel.core import TunnelCore
 from common.tunnel.errors import (
     OpenLimitError,
     StreamLostError,
@@ -16,6 +16,7 @@ from common.tunnel.errors import (
 )
 from common.tunnel.interfaces import CloseReason, Subprotocol, TunnelHandler, TunnelStatistics
 from common.tunnel.link import Link
+from common.tunnel.seams import State
 from common.tunnel.stream import Buffer, ResetCode
 from common.tunnel.tunnel_stream import TunnelStream
 from common.yamux import (

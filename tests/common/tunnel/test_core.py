@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.tunnel.config import TunnelConfig
-from common.tunnel.core import FLUSH_SIZE, State
+from common.tunnel.core import FLUSH_SIZE
 from common.tunnel.dialects import HomeportRelay, RawRelay
 from common.tunnel.errors import StreamLostError
 from common.tunnel.interfaces import CloseReason, PendingStream, Subprotocol
+from common.tunnel.seams import State
 from common.tunnel.stream import Buffer, ResetCode
 from common.tunnel.websocket import Side, WebSocketLink
 from common.yamux import Config as YamuxConfig

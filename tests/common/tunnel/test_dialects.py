@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from common.tunnel.config import TunnelConfig
-from common.tunnel.core import State, TunnelCore
+from common.tunnel.core import TunnelCore
 from common.tunnel.dialects import open_device_tunnel, open_relay_tunnel
 from common.tunnel.errors import (
     OpenLimitError,
@@ -17,6 +17,7 @@ from common.tunnel.errors import (
     TunnelLostError,
 )
 from common.tunnel.interfaces import CloseReason, Subprotocol
+from common.tunnel.seams import State
 from common.tunnel.stream import ResetCode
 from common.tunnel.websocket import Side, WebSocketLink
 from common.wire import (
