@@ -36,9 +36,9 @@ __all__ = ["LINGER", "STALLED", "Splice"]
 
 LEAST_READ: Final = 16 * 1024
 MOST_READ: Final = 256 * 1024
-"""Bytes asked of the socket at once. A read allocates what it asks for, so it asks for little until it gets as much; the
-most is the stream's high-water mark. 256 KiB cost a bulk download a seventh less than 64 KiB: each read that makes room
-wakes the service up to send more.
+"""Bytes asked of the socket at once. A read allocates what it asks for, so it asks for little until it gets as much;
+the most is the stream's high-water mark. 256 KiB cost a bulk download a seventh less than 64 KiB: each read that makes
+room wakes the service up to send more.
 """
 
 READS_A_WAKEUP: Final = 4
