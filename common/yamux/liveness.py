@@ -72,12 +72,12 @@ class Liveness:
             return Verdict.WAIT
         due = self._death(self._ping_at)
         if now < due:
-            self.deadline = due
+            self._wait_for_answer(now, due)
             return Verdict.WAIT
         if now - due > config.probe_interval:
             # Nobody asked for that long: the process or the machine slept, and the answer may lie unread.
             self._ping_at = now
-            self.deadline = self._death(now)
+            self._wait_for_answer(now, self._death(now))
             return Verdict.WAIT
         return Verdict.DEAD
 
@@ -85,7 +85,7 @@ class Liveness:
         """Note a ping, and give the value to put into it. At most one is under way at a time."""
         self._ping_at = now
         self._ping_value = (self._ping_value + 1) & 0xFFFF_FFFF
-        self.deadline = self._death(now)
+        self._wait_for_answer(now, self._death(now))
         return self._ping_value
 
     def pong_received(self, value: int, now: float) -> float | None:
@@ -99,6 +99,10 @@ class Liveness:
         # Forgets by a tenth a sample, so that a path which has become longer is learnt in a few minutes.
         self._lowest = rtt if self._lowest is None else min(rtt, self._lowest * 1.1)
         return rtt
+
+    def _wait_for_answer(self, now: float, death: float) -> None:
+        # The answer may come at once and be the last that is heard; the next probe is then due that much earlier.
+        self.deadline = min(death, now + self._config.probe_interval)
 
     def _death(self, ping_at: float) -> float:
         """When the peer is dead, if nothing comes."""

@@ -330,15 +330,15 @@ class TestEnds:
 class TestTime:
     def test_probes_and_death(self) -> None:
         session = Session(Role.SERVER, now=0.0)
-        assert session.tick(0.0) == 15.0
+        assert session.tick(0.0) == 5.0
         [asked] = sent(session)
         assert (asked.type, asked.flags) == (PING, SYN)
         session.receive_data(frame(PING, ACK, 0, asked.length), 1.0)
         assert session.tick(1.0) == 6.0
         assert not session.has_output
-        assert session.tick(6.0) == 16.0
+        assert session.tick(6.0) == 11.0
         assert sent(session)[0].type == PING
-        assert session.tick(10.0) == 16.0
+        assert session.tick(11.0) == 16.0
         with pytest.raises(PeerDeadError, match=r"15\.0 s"):
             session.tick(16.0)
         assert session.is_closed
@@ -350,7 +350,7 @@ class TestTime:
         session.tick(0.0)
         for second in range(10, 1000, 10):
             session.receive_data(b"\0", float(second))
-            assert session.tick(second + 9.0) == second + 15.0
+            assert session.tick(second + 9.0) == second + 14.0
 
     def test_two_idle_sessions_keep_each_other_alive_with_one_probe(self) -> None:
         sessions = pair()
