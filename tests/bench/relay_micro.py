@@ -1,4 +1,4 @@
-"""What the relay alone costs: its CPU a GiB and for small messages, its memory an idle tunnel, tunnels accepted a second.
+"""What the relay alone costs: CPU a GiB and for small messages, memory an idle tunnel, tunnels accepted a second.
 
     python -m tests.bench.relay_micro [bulk] [small] [idle]
 
@@ -264,7 +264,8 @@ async def idle(relay: BenchRelay) -> None:
         idle_cpu = (relay.cpu() - cpu) / (time.perf_counter() - start)
         print(
             f"{subprotocol:12} {_IDLE} tunnels: {_IDLE / wall:5.0f} accepted/s wall (device side included), "
-            f"{_IDLE / spent:5.0f}/s of relay CPU, {grown / _IDLE / 1024:5.1f} KiB each, idle {idle_cpu * 100:.1f} % CPU"
+            f"{_IDLE / spent:5.0f}/s of relay CPU, {grown / _IDLE / 1024:5.1f} KiB each, "
+            f"idle {idle_cpu * 100:.1f} % CPU"
         )
         for device in devices:
             device.close()
