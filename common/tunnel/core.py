@@ -217,8 +217,6 @@ class TunnelCore:
             return now
         if deadline is None:  # the session is over, and so is this tunnel
             return now
-        # An answer to a probe brings the next one forward, and nobody tells: look at least as often as probes are due.
-        deadline = min(deadline, now + self.config.yamux.probe_interval)
         if self._uses_idle:
             if now >= self._idle_sweep_at:
                 self._sweep_idle(now)
