@@ -64,7 +64,7 @@ class StoreStatistics:
 class _Entry(Generic[T]):
     """One session, and what was last told about it."""
 
-    __slots__ = ("device", "device_name", "epoch", "heard_at", "id", "state", "team", "tunnel")
+    __slots__ = ("device", "device_name", "epoch", "heard_at", "id", "revision", "state", "team", "tunnel")
 
     def __init__(self, tunnel: T, summary: Summary, now: float) -> None:
         self.tunnel = tunnel
@@ -74,7 +74,13 @@ class _Entry(Generic[T]):
         self.device_name = summary.device_name
         self.epoch = summary.epoch
         self.state = summary.state
+        self.revision = tunnel.revision
         self.heard_at = now
+
+    @property
+    def changed(self) -> bool:
+        """Whether others have not been told of how it is now."""
+        return self.tunnel.revision != self.revision or self.tunnel.state is not self.state
 
     def silence(self, now: float) -> float:
         """Seconds since a sign of life, by the tunnel's own word or by `heartbeat`."""
@@ -182,18 +188,20 @@ class InMemoryStore(Generic[T]):
         if entry is not None:
             summary = entry.tunnel.describe()
             entry.state = summary.state
+            entry.revision = entry.tunnel.revision
             self._observer.session_updated(summary)
 
     def refresh(self, batch: int = 500) -> Iterator[None]:
-        """Go once through all sessions and report those whose state has changed by time alone, as when a tunnel falls
-        silent. Yields after each `batch`, so that the caller lets the loop turn: 20,000 sessions are not one step.
+        """Go once through all sessions and tell of those that have changed since they were last told of: by time alone,
+        as when a tunnel falls silent, or too often to be told of at once. Yields after each `batch`, so that the
+        caller lets the loop turn: 20,000 sessions are not one step.
         """
         seen = 0
         for name in list(self._teams):
             team = self._teams.get(name)
             for session_id in list(team.entries) if team is not None else ():
                 entry = self._find(name, session_id)
-                if entry is not None and entry.tunnel.state is not entry.state:
+                if entry is not None and entry.changed:
                     self.update_nowait(name, session_id)
                 seen += 1
                 if seen % batch == 0:

@@ -134,6 +134,11 @@ class Tunnel(Handle, Protocol):
         """How it is doing now; the `state` of `describe`, but cheap."""
         ...
 
+    @property
+    def revision(self) -> int:
+        """Rises whenever something of the summary has changed that others should be told of."""
+        ...
+
     def describe(self) -> Summary:
         """The session as it is now, without waiting."""
         ...

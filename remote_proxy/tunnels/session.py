@@ -18,28 +18,23 @@ from common.sessions.errors import (
     DrainingError,
     OverCapacityError,
     ServiceRefusedError,
-    ServiceTimeoutError,
     SessionNotFoundError,
     SessionReplacedError,
     SessionStoreError,
 )
 from common.sessions.interfaces import DEFAULT_OPEN_OPTIONS, OpenOptions, SessionState, Summary
 from common.tunnel.errors import (
-    OpenLimitError,
-    OpenRefusedError,
-    OpenTimeoutError,
-    TunnelDrainingError,
     TunnelError,
-    TunnelLostError,
 )
 from common.tunnel.handshake import HandshakeRequest
-from common.tunnel.interfaces import CloseReason, OpenTicket, RelayTunnel, Subprotocol
+from common.tunnel.interfaces import OpenTicket, RelayTunnel, Subprotocol
 from common.tunnel.stream import ResetCode, Stream, StreamSink
 from common.wire.messages import DeviceHello, Drain, Health, OpenRefusal, RelayHello, Service, Stats
 from remote_proxy.limits import TokenBucket
 from remote_proxy.revocations import RevocationKey, RevocationKind, Revocations
 from remote_proxy.store import InMemoryStore
 from remote_proxy.tunnels.live import LiveTunnels
+from remote_proxy.tunnels.outcomes import as_session_error, close_reason, printable
 from remote_proxy.tunnels.traffic import Traffic
 
 __all__ = ["LiveTunnel", "OnOpened", "TunnelContext", "revocation_keys"]
@@ -47,8 +42,11 @@ __all__ = ["LiveTunnel", "OnOpened", "TunnelContext", "revocation_keys"]
 OnOpened = Callable[[Stream | SessionStoreError], None]
 """Gets the stream once the device accepted it, or why there is none. Called once, unless the open was cancelled."""
 
-_OWN_REASONS = frozenset(CloseReason) | {"dead", "network"}
-"""Why a tunnel ends, in the words of this relay. What a device gives as its reason is not repeated to others."""
+_CHANGES_PER_SECOND = 0.2
+_CHANGES_BURST = 10
+"""Changes of one session that are told at once. The events of all teams share one ring, and a device that changes its
+services all the time must not push those of others out of it; what is over this waits for the next sweep.
+"""
 
 _HEALTH_WORDS = frozenset(health.value for health in Health)
 
@@ -99,6 +97,7 @@ class LiveTunnel:
 
     __slots__ = (
         "_agent_version",
+        "_changes",
         "_claims",
         "_connected_at",
         "_context",
@@ -110,6 +109,7 @@ class LiveTunnel:
         "_subprotocol",
         "_tunnel",
         "epoch",
+        "revision",
         "revocation_keys",
         "session_id",
     )
@@ -117,6 +117,7 @@ class LiveTunnel:
     def __init__(self, context: TunnelContext, claims: SessionClaims, *, epoch: int, request: HandshakeRequest) -> None:
         self.session_id: SessionId = new_session_id()
         self.epoch = epoch
+        self.revision = 0
         self.revocation_keys = revocation_keys(claims)
         self._context = context
         self._claims = claims
@@ -129,9 +130,9 @@ class LiveTunnel:
             self._services = {self._only_service: Health.UNKNOWN.value}
         self._tunnel: RelayTunnel | None = None
         self._draining = False
-        self._opens = TokenBucket(
-            context.opens_per_second, max(1.0, context.opens_per_second), now=context.clock.monotonic()
-        )
+        now = context.clock.monotonic()
+        self._opens = TokenBucket(context.opens_per_second, max(1.0, context.opens_per_second), now=now)
+        self._changes = TokenBucket(_CHANGES_PER_SECOND, _CHANGES_BURST, now=now)
         self._counted = (0, 0)
 
     def __repr__(self) -> str:
@@ -238,7 +239,7 @@ class LiveTunnel:
 
         def settle(result: Stream | TunnelError) -> None:
             if isinstance(result, TunnelError):
-                error = _as_session_error(result)
+                error = as_session_error(result)
                 traffic.opens_failed[error.code] += 1
                 on_opened(error)
             else:
@@ -290,7 +291,7 @@ class LiveTunnel:
         context.log.info("session online", **self._names(), subprotocol=self._subprotocol, address=self._remote_address)
 
     def hello_received(self, hello: DeviceHello) -> None:
-        self._agent_version = _printable(hello.software)
+        self._agent_version = printable(hello.software)
         self.services_changed(hello.services)
 
     def services_changed(self, services: Sequence[Service]) -> None:
@@ -300,15 +301,15 @@ class LiveTunnel:
             for service in services
             if is_name(service.name)
         }
-        self._context.store.update_nowait(self._claims.team, self.session_id)
+        self._changed()
 
     def stats_received(self, stats: Stats) -> None:
         """Not kept: what this relay needs to know of a tunnel, it counts itself."""
 
     def drain_received(self, drain: Drain) -> None:
         self._draining = True
-        self._context.store.update_nowait(self._claims.team, self.session_id)
-        self._context.log.info("session draining", **self._names(), by="device", reason=_printable(drain.reason))
+        self._changed()
+        self._context.log.info("session draining", **self._names(), by="device", reason=printable(drain.reason))
         if self._tunnel is not None:
             # Ours ends when the last stream has: the device waits for that.
             self._tunnel.drain()
@@ -321,14 +322,20 @@ class LiveTunnel:
         context = self._context
         self._draining = True
         self.account()
-        reason = _close_reason(exc)
+        reason = close_reason(exc)
         context.traffic.tunnels_closed[reason] += 1
         context.live.discard(self)
         context.revocations.detach(self)
         self._forget(reason)
-        context.log.info("session offline", **self._names(), reason=reason, detail=exc.detail)
+        context.log.info("session offline", **self._names(), reason=reason, detail=printable(exc.detail))
 
     # Inside
+
+    def _changed(self) -> None:
+        """Services or state are others than before: tell at once, or leave it to the next sweep of the store."""
+        self.revision += 1
+        if not self._changes.take(self._context.clock.monotonic()):
+            self._context.store.update_nowait(self._claims.team, self.session_id)
 
     def _forget(self, reason: str) -> bool:
         store = self._context.store
@@ -357,36 +364,3 @@ class LiveTunnel:
     def _names(self) -> dict[str, object]:
         claims = self._claims
         return {"session": self.session_id, "team": claims.team, "device": claims.device, "epoch": self.epoch}
-
-
-def _printable(text: str) -> str:
-    """Text of a device without control characters: it is shown on terminals."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _as_session_error(error: TunnelError) -> SessionStoreError:
-    """The error of an open, in the words of the session store."""
-    match error:
-        case OpenRefusedError(reason=OpenRefusal.TIMEOUT):
-            return ServiceTimeoutError(error.detail)
-        case OpenRefusedError(reason=OpenRefusal.DRAINING) | TunnelDrainingError():
-            return DrainingError(error.detail, retry_after=1.0)
-        case OpenRefusedError(reason=reason) if reason in _REFUSED_BY_LOAD:
-            return OverCapacityError(error.detail, retry_after=1.0)
-        case OpenTimeoutError():
-            return ServiceTimeoutError(error.detail)
-        case OpenLimitError():
-            return OverCapacityError(error.detail, retry_after=error.retry_after or 1.0)
-        case TunnelLostError():
-            return SessionNotFoundError(f"the tunnel was lost: {error.detail}")
-        case _:
-            return ServiceRefusedError(error.detail)
-
-
-def _close_reason(error: TunnelError) -> str:
-    reason = getattr(error, "reason", "network")
-    if isinstance(error, TunnelLostError) and error.by_peer:
-        return "closed_by_device"
-    if reason == "silence":
-        return "dead"
-    return reason if reason in _OWN_REASONS else "network"

@@ -49,6 +49,7 @@ class FakeTunnel:
         self.device = DeviceId(device)
         self.name = name or device
         self.state = SessionState.HEALTHY
+        self.revision = 0
         self.silent_for = 0.0
         self.closed: list[str] = []
         self._on_close = on_close

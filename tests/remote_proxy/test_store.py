@@ -244,6 +244,14 @@ def test_a_state_that_changed_by_time_is_told_once(fix: Fixture) -> None:
     assert len(fix.recorder.heard) == 2
 
 
+def test_a_change_that_was_not_told_at_once_is_told_by_the_next_refresh(fix: Fixture) -> None:
+    tunnel = fix.connect("cam", 1)
+    tunnel.revision += 3
+    list(fix.store.refresh())
+    list(fix.store.refresh())
+    assert fix.recorder.heard[1:] == [("updated", tunnel.session_id, None)]
+
+
 def test_a_refresh_lets_the_loop_turn_and_survives_what_happens_then(fix: Fixture) -> None:
     tunnels = [fix.connect(f"cam{number}", 1) for number in range(5)]
     for tunnel in tunnels:

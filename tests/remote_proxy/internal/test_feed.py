@@ -102,6 +102,21 @@ async def test_a_service_that_falls_ill_degrades_the_session_and_heals_it(relay:
             assert event["session"]["state"] == state
 
 
+async def test_a_device_that_changes_all_the_time_does_not_flood_the_feed(tmp_path: Path) -> None:
+    """What it says last is told in the end, by a sweep."""
+    async with running_relay(tmp_path, probe_interval=3_000, dead_after=4_000) as relay:
+        device = await relay.attach("cam")
+        assert device.tunnel is not None
+        for number in range(500):
+            device.tunnel.update_services([Service(name=f"service-{number}", health="healthy")])
+        session = relay.store.lookup_device_nowait(relay.team, "cam")
+        await relay.until(lambda: "service-499" in session.describe().services)
+        assert relay.relay.events.last <= 15
+        await relay.relay.sweep()
+        events = relay.relay.events.after(0, limit=100)
+        assert events[-1].session.services == {"service-499": "healthy"}
+
+
 async def test_names_and_words_of_a_device_that_are_none_are_not_passed_on(relay: RunningRelay) -> None:
     device = await relay.attach("cam")
     assert device.tunnel is not None
