@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import trio
 
-from edge_agent.errors import TargetError
+from edge_agent.errors import UnhealthyError
 from edge_agent.targets import Target, connect_within
 
-__all__ = ["Check", "ConnectCheck", "HttpCheck", "UnhealthyError"]
+__all__ = ["Check", "ConnectCheck", "HttpCheck"]
 
 _MAX_STATUS_LINE = 4 * 1024
 """Bytes within which the first line of an answer must end."""
 
 _MAX_ANSWER = 64 * 1024
 """Bytes of the answer that are read, so that the service can finish writing it; a longer one is left unread."""
-
-
-class UnhealthyError(TargetError):
-    """The service accepts connections, and does not answer as a healthy one does."""
-
-    code: ClassVar[str] = "unhealthy"
-    title: ClassVar[str] = "The service is not healthy"
 
 
 class Check(Protocol):

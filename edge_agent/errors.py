@@ -12,9 +12,11 @@ HomeportError
         ├── TargetTimeoutError       timeout              no answer in time
         ├── TargetUnreachableError   unreachable          no route, no such name, no permission
         ├── StreamLimitError         over_capacity        more streams, or descriptors, than the agent may use
-        └── StoppingError            draining             the agent takes no new streams
+        ├── StoppingError            draining             the agent takes no new streams
+        └── UnhealthyError           unhealthy            it accepts connections, and does not answer as it should
 
-A `TargetError` is answered to the relay and ends one stream. Of the others, those that were there at the start end the
+A `TargetError` is answered to the relay and ends one stream; `UnhealthyError` is the outcome of a health check, and
+ends nothing. Of the others, those that were there at the start end the
 process: no retry can mend them.
 That no tunnel could be opened is a `common.tunnel.errors.HandshakeError`.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.errors import HomeportError
+from common.wire.messages import OpenRefusal
 
 __all__ = [
     "AgentError",
@@ -37,6 +40,7 @@ __all__ = [
     "TargetUnreachableError",
     "TokenFileError",
     "TrustError",
+    "UnhealthyError",
     "UnknownServiceError",
 ]
 
@@ -81,7 +85,7 @@ class TrustError(AgentError):
 class TargetError(AgentError):
     """A stream that the relay asked for cannot be had; `code` is what the relay is told."""
 
-    code: ClassVar[str] = "service_refused"
+    code: ClassVar[str] = OpenRefusal.FAILED
     status: ClassVar[int] = 502
     title: ClassVar[str] = "The service cannot be reached"
 
@@ -89,21 +93,21 @@ class TargetError(AgentError):
 class UnknownServiceError(TargetError):
     """Not on the list."""
 
-    code: ClassVar[str] = "unknown_service"
+    code: ClassVar[str] = OpenRefusal.UNKNOWN_SERVICE
     title: ClassVar[str] = "The agent offers no such service"
 
 
 class TargetRefusedError(TargetError):
     """Nobody listens."""
 
-    code: ClassVar[str] = "connection_refused"
+    code: ClassVar[str] = OpenRefusal.CONNECTION_REFUSED
     title: ClassVar[str] = "The service refused the connection"
 
 
 class TargetTimeoutError(TargetError):
     """No answer in time."""
 
-    code: ClassVar[str] = "timeout"
+    code: ClassVar[str] = OpenRefusal.TIMEOUT
     status: ClassVar[int] = 504
     title: ClassVar[str] = "The service did not answer in time"
 
@@ -111,14 +115,14 @@ class TargetTimeoutError(TargetError):
 class TargetUnreachableError(TargetError):
     """No route, no such name, no permission."""
 
-    code: ClassVar[str] = "unreachable"
+    code: ClassVar[str] = OpenRefusal.UNREACHABLE
     title: ClassVar[str] = "The service is unreachable"
 
 
 class StreamLimitError(TargetError):
     """More streams, or descriptors, than the agent may use."""
 
-    code: ClassVar[str] = "over_capacity"
+    code: ClassVar[str] = OpenRefusal.OVER_CAPACITY
     status: ClassVar[int] = 503
     title: ClassVar[str] = "The agent is at its limit"
 
@@ -126,6 +130,13 @@ class StreamLimitError(TargetError):
 class StoppingError(TargetError):
     """The agent takes no new streams."""
 
-    code: ClassVar[str] = "draining"
+    code: ClassVar[str] = OpenRefusal.DRAINING
     status: ClassVar[int] = 503
     title: ClassVar[str] = "The agent is stopping"
+
+
+class UnhealthyError(TargetError):
+    """The service accepts connections, and does not answer as a healthy one does."""
+
+    code: ClassVar[str] = "unhealthy"
+    title: ClassVar[str] = "The service is not healthy"

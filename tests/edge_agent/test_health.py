@@ -12,8 +12,8 @@ import trio
 from common.ids import ServiceName
 from common.logging import get_logger
 from common.wire.messages import Health, Service
-from edge_agent.checks import Check, ConnectCheck, HttpCheck, UnhealthyError
-from edge_agent.errors import TargetError, TargetRefusedError, TargetTimeoutError
+from edge_agent.checks import Check, ConnectCheck, HttpCheck
+from edge_agent.errors import TargetError, TargetRefusedError, TargetTimeoutError, UnhealthyError
 from edge_agent.health import HealthMonitor, HealthState
 from edge_agent.services import Service as LocalService
 from edge_agent.services import ServiceKind, ServiceList

@@ -346,9 +346,9 @@ async def test_figures_and_health_reach_the_relay(tmp_path: Path) -> None:
         assert session.stats[0].uptime == 30
 
 
-async def test_silence_is_noticed_and_answered_with_a_new_dial(tmp_path: Path) -> None:
-    async with relay() as r, serve(echo) as _, running_agent(tmp_path, r.url()) as running:
+async def test_a_quiet_tunnel_lives_as_long_as_its_probes_are_answered(tmp_path: Path) -> None:
+    async with relay() as r, running_agent(tmp_path, r.url()) as running:
         await r.session()
-        await trio.sleep(100)
-        assert len(r.sessions) == 1, "a quiet tunnel is alive as long as its probes are answered"
+        await trio.sleep(1000)
+        assert len(r.sessions) == 1
         assert running.agent.statistics().session_id == "ses_1"
