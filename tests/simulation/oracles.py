@@ -1,0 +1,117 @@
+"""What must hold in every simulation, whatever the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from common.sessions.interfaces import SessionState
+from tests.simulation.client import Outcome
+from tests.simulation.device import CONNECT_TIMEOUT, DRAIN_GRACE, SimulatedDevice
+from tests.simulation.network import Site
+from tests.simulation.relay import SimulatedRelay
+from tests.simulation.scenario import HARD, DevicePlan, FaultKind, RelayFault, RelayFaultKind
+
+__all__ = ["DEAD_AFTER", "Disturbances", "back_within", "silence_of_ends", "silence_of_sessions", "what_is_wrong"]
+
+DEAD_AFTER = 15.0
+"""Seconds in which a dead peer is found."""
+
+CLOSING = 3.0
+"""Seconds that a tunnel which has ended waits for the peer's answer to its close."""
+
+SLACK = 0.1
+
+OPEN_FAILURES = frozenset({"device_offline", "draining", "no_such_session", "service_timeout"})
+"""What a client may be told while a device changes from one tunnel to the next."""
+
+
+class Disturbances:
+    """What happened to a device so far, and so what its clients have to bear.
+
+    Args:
+        plan: of the device.
+        relay_faults: which reach all devices.
+    """
+
+    def __init__(self, plan: DevicePlan, relay_faults: Sequence[RelayFault]) -> None:
+        self.max_streams = plan.max_streams
+        self.secure = plan.secure
+        self.last = 0.0
+        """When the last fault ended."""
+        self.corrupted = False
+        """Bytes were changed where nothing could notice: without TLS, whatever comes of it is as it was sent."""
+        self._hard: float | None = None
+        self._soft: float | None = None
+        self._grace = 0.0
+
+    def began(self, kind: FaultKind) -> None:
+        """A fault of the device begins."""
+        now = trio.current_time()
+        if kind in HARD:
+            self._hard = now if self._hard is None else self._hard
+        elif self._soft is None:
+            self._soft, self._grace = now, DRAIN_GRACE
+        if kind is FaultKind.CORRUPT and not self.secure:
+            self.corrupted = True
+
+    def relay_began(self, fault: RelayFault) -> None:
+        """A fault of the relay begins."""
+        now = trio.current_time()
+        if fault.kind is not RelayFaultKind.DRAIN:
+            self._hard = now if self._hard is None else self._hard
+        elif self._soft is None:
+            self._soft, self._grace = now, fault.duration
+        else:
+            self._grace = min(self._grace, self._soft + fault.duration)
+
+    def ended(self, after: float = 0.0) -> None:
+        """A fault ends now, or in a while."""
+        self.last = max(self.last, trio.current_time() + after)
+
+    def excuse(self, outcome: Outcome) -> bool:
+        """Whether a request may have failed, with a code."""
+        if outcome.code == "over_capacity" and self.max_streams < 10:
+            return True
+        if self._hard is not None and outcome.ended >= self._hard:
+            return True
+        if self._soft is not None and outcome.ended >= self._soft:
+            # Whoever is being drained opens no more streams; one that is open lives on until the grace is over.
+            return (not outcome.opened and outcome.code in OPEN_FAILURES) or outcome.ended >= self._soft + self._grace
+        # The first tunnel of all may still be on its way.
+        return outcome.code == "device_offline" and outcome.started < 5.0
+
+
+def what_is_wrong(outcome: Outcome, disturbances: Disturbances) -> str:
+    """Empty if a request ended as it may."""
+    if outcome.wrong and not disturbances.corrupted:
+        return outcome.wrong
+    if not outcome.ok and not disturbances.excuse(outcome):
+        return f"failed with {outcome.code!r}, and nothing had happened to the device"
+    return ""
+
+
+def silence_of_sessions(relay: SimulatedRelay) -> Iterator[str]:
+    """A session whose device has been silent for so long that it must have been found dead."""
+    for tunnel in relay.store:
+        if tunnel.state is not SessionState.DRAINING and tunnel.silence() > DEAD_AFTER + SLACK:
+            yield f"{relay.name} takes {tunnel!r} for alive after {tunnel.silence():.1f} s of silence"
+
+
+def silence_of_ends(site: Site) -> Iterator[str]:
+    """The same by the network's own account, and of both ends: nobody holds a connection on which nothing comes."""
+    now = trio.current_time()
+    for connection in site.connections:
+        for name, end in (("device", connection.device), ("relay", connection.relay)):
+            if not end.over and now - end.last_arrival > DEAD_AFTER + CLOSING + SLACK:
+                yield f"the {name}'s end of {connection.name} is open after {now - end.last_arrival:.1f} s of silence"
+
+
+def back_within(device: SimulatedDevice) -> float:
+    """Seconds from the end of the last fault until a device is in service at the latest.
+
+    It may have to find out that its tunnel is dead, and wait for its turn; the attempt that was under way may fail by
+    its timeout, and have its turn again.
+    """
+    return DEAD_AFTER + 2 * (CONNECT_TIMEOUT + device.retry_maximum) + 15.0

@@ -1,0 +1,250 @@
+"""What a seed stands for: devices, the ways to them, the faults that befall them, and what clients ask of them."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.simulation.client import Kind, Request
+from tests.simulation.network import Direction, Quality
+from tests.simulation.services import CONTENT_SIZE
+
+__all__ = [
+    "DURATION",
+    "MAX_DEVICES",
+    "DeviceFault",
+    "DevicePlan",
+    "FaultKind",
+    "RelayFault",
+    "RelayFaultKind",
+    "Scenario",
+]
+
+DURATION = 60.0
+"""Simulated seconds in which requests are made and faults begin."""
+
+MAX_DEVICES = 4
+
+HANDSHAKE = 1500
+"""Bytes: where the handshake of a device without TLS has ended, and frames have begun."""
+
+
+class FaultKind(StrEnum):
+    """What may happen to one device."""
+
+    STALL = "stall"
+    """One direction, for `duration`."""
+    DEAD_LINE = "dead line"
+    """Both directions, for `duration`."""
+    RESET = "reset"
+    HALF_CLOSE = "half-close"
+    CORRUPT = "corrupt"
+    SLOW_LINE = "slow line"
+    """Two seconds of delay and little bandwidth, both ways, for `duration`."""
+    POWER = "power"
+    """The device is off for `duration`."""
+    RESTART = "restart"
+    """The agent is stopped in order, and started after `duration`."""
+
+
+HARD = frozenset(FaultKind) - {FaultKind.RESTART}
+"""Those that may break streams which are open."""
+
+
+class RelayFaultKind(StrEnum):
+    """What may happen to the relay."""
+
+    KILL = "kill"
+    """SIGKILL, and a new one after `duration`."""
+    POWER = "power"
+    """Its machine is off for `duration`."""
+    DRAIN = "drain"
+    """It is drained, while a new one serves; `duration` is the grace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFault:
+    """One fault: at a moment, or after a number of bytes on one connection of the device."""
+
+    kind: FaultKind
+    at: float
+    """Seconds; 0 for one that comes after a number of bytes."""
+    duration: float = 0.0
+    direction: Direction = Direction.UP
+    connection: int = 0
+    """Number of the connection, from 1; 0 for one that comes at a moment."""
+    offset: int = 0
+    mask: int = 0
+    """Bits that are changed; 0 for a byte that becomes zero."""
+    told: bool = False
+    """A device that is back resets its old connection, instead of being silent about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePlan:
+    """One device."""
+
+    name: str
+    secure: bool
+    up: Quality
+    down: Quality
+    retry_maximum: float
+    max_streams: int
+    faults: tuple[DeviceFault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayFault:
+    """One fault of the relay."""
+
+    kind: RelayFaultKind
+    at: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """See the module. Everything else that is random in a run is drawn from generators that `seed` seeds."""
+
+    seed: int
+    devices: tuple[DevicePlan, ...]
+    relay_faults: tuple[RelayFault, ...]
+    requests: tuple[Request, ...]
+
+    @classmethod
+    def of(cls, seed: int) -> Scenario:
+        """The scenario of a seed; always the same."""
+        rng = random.Random(f"scenario {seed}")
+        devices = tuple(_device(rng, number) for number in range(rng.randint(2, MAX_DEVICES)))
+        return cls(
+            seed=seed,
+            devices=devices,
+            relay_faults=_relay_faults(rng),
+            requests=tuple(_requests(rng, len(devices))),
+        )
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}"]
+        for device in self.devices:
+            lines.append(
+                f"  {device.name}{' TLS' if device.secure else ''} up={device.up} down={device.down} "
+                f"retry_maximum={device.retry_maximum} max_streams={device.max_streams}"
+            )
+            lines += [f"    {fault}" for fault in device.faults]
+        lines += [f"  {fault}" for fault in self.relay_faults]
+        return "\n".join(lines)
+
+
+def _device(rng: random.Random, number: int) -> DevicePlan:
+    secure = rng.random() < 0.35
+    faults = []
+    # The first device is left alone: it shows that the faults of the others do not reach it.
+    if number:
+        faults = [_device_fault(rng, secure) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
+    return DevicePlan(
+        name=f"device-{number}",
+        secure=secure,
+        up=_quality(rng),
+        down=_quality(rng),
+        retry_maximum=rng.choice((2.0, 8.0, 60.0)),
+        max_streams=rng.choice((3, 512, 512)),
+        faults=tuple(faults),
+    )
+
+
+def _quality(rng: random.Random) -> Quality:
+    return Quality(
+        delay=rng.choice((0.0005, 0.01, 0.05, 0.3)) * rng.uniform(0.5, 1.0),
+        jitter=rng.choice((0.0, 0.005, 0.2)),
+        bandwidth=rng.choice((math.inf, math.inf, 4e6, 256e3)),
+        segment=rng.choice((1400, 16 * 1024, 64 * 1024, 64 * 1024)),
+        send_buffer=rng.choice((16 * 1024, 64 * 1024, 256 * 1024)),
+    )
+
+
+def _device_fault(rng: random.Random, secure: bool) -> DeviceFault:
+    kind = rng.choice(list(FaultKind))
+    at = rng.uniform(0.5, DURATION)
+    direction = rng.choice(list(Direction))
+    connection = offset = mask = 0
+    if kind is FaultKind.CORRUPT or (
+        kind in (FaultKind.STALL, FaultKind.RESET, FaultKind.HALF_CLOSE) and rng.random() < 0.5
+    ):
+        at = 0.0
+        connection = rng.choice((1, 1, 2, 3))
+        offset = int(10 ** rng.uniform(0, 5.5))
+    if kind is FaultKind.CORRUPT:
+        mask = rng.randint(1, 255)
+        if not secure and offset < HANDSHAKE:
+            # The handshake has random text, and a zero byte breaks all of it alike. Nothing but TLS could tell a token
+            # that was changed on the way from a wrong one, which is final: that one is left whole.
+            mask = 0
+            direction = Direction.DOWN
+    return DeviceFault(
+        kind=kind,
+        at=at,
+        duration=rng.choice((1.0, 8.0, 20.0, 40.0)) * rng.uniform(0.5, 1.0),
+        direction=direction,
+        connection=connection,
+        offset=offset,
+        mask=mask,
+        told=rng.random() < 0.5,
+    )
+
+
+def _relay_faults(rng: random.Random) -> tuple[RelayFault, ...]:
+    if rng.random() < 0.7:
+        return ()
+    kind = rng.choice(list(RelayFaultKind))
+    return (RelayFault(kind=kind, at=rng.uniform(5.0, DURATION), duration=rng.uniform(2.0, 25.0)),)
+
+
+_WEIGHTS = {
+    Kind.ECHO: 6,
+    Kind.UPLOAD: 3,
+    Kind.DOWNLOAD: 4,
+    Kind.EVENTS: 2,
+    Kind.SLOW: 2,
+    Kind.ABORT: 2,
+    Kind.FLAKY: 1,
+    Kind.REFUSED: 1,
+    Kind.UNKNOWN: 1,
+    Kind.TARPIT: 1,
+}
+
+
+def _requests(rng: random.Random, devices: int) -> list[Request]:
+    kinds = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.randint(4, 9) * devices)
+    requests = []
+    bursts = [rng.uniform(2.0, DURATION) for _ in range(3)]
+    for number, kind in enumerate(kinds):
+        at = rng.choice(bursts) + rng.random() if rng.random() < 0.5 else rng.uniform(2.0, DURATION)
+        requests.append(_request(rng, number, rng.randrange(devices), at, kind))
+    return sorted(requests, key=lambda request: request.at)
+
+
+def _request(rng: random.Random, number: int, device: int, at: float, kind: Kind) -> Request:
+    size = min(int(10 ** rng.uniform(0, 5.2)), CONTENT_SIZE)
+    if rng.random() < 0.08:
+        size = rng.randint(256 * 1024, CONTENT_SIZE)
+    piece = rng.choice((100, 1400, 16 * 1024, 64 * 1024))
+    piece = max(piece, size // 100)
+    pause = 0.0
+    if kind is Kind.EVENTS:
+        size, piece, pause = rng.randint(1, 20) * 64, 64, rng.uniform(0.1, 2.0)
+    elif kind is Kind.SLOW:
+        pause = rng.uniform(0.05, 1.5)
+    return Request(
+        number=number,
+        device=device,
+        at=at,
+        kind=kind,
+        start=rng.randrange(CONTENT_SIZE),
+        size=size,
+        piece=piece,
+        pause=pause,
+        cut=rng.randint(1, size),
+        early_eof=rng.random() < 0.5,
+    )
