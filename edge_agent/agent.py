@@ -78,7 +78,7 @@ class AgentStatistics:
     tunnels: int
     """Two while one of them is being drained."""
     bytes_in: int
-    """Payload bytes of the tunnels that are open, from the relay."""
+    """Payload bytes from the relay, since the start."""
     bytes_out: int
     streams: DispatchStatistics
 
@@ -123,6 +123,8 @@ class Agent:
         self._state = AgentState.CONNECTING
         self._dispatch: Dispatcher | None = None
         self._started_at = 0.0
+        self._past_bytes_in = 0  # of tunnels that are over
+        self._past_bytes_out = 0
 
     def __repr__(self) -> str:
         return f"<Agent {self._state} {list(self._connections)!r}>"
@@ -162,8 +164,8 @@ class Agent:
             epoch=None if hello is None else hello.epoch,
             attempts=self._redial.attempts,
             tunnels=len(tunnels),
-            bytes_in=sum(t.bytes_in for t in tunnels),
-            bytes_out=sum(t.bytes_out for t in tunnels),
+            bytes_in=self._past_bytes_in + sum(t.bytes_in for t in tunnels),
+            bytes_out=self._past_bytes_out + sum(t.bytes_out for t in tunnels),
             streams=DispatchStatistics(streams=0, accepted=0, refused=0, abandoned=0)
             if self._dispatch is None
             else self._dispatch.statistics(),
@@ -194,6 +196,10 @@ class Agent:
         try:
             await connection.run(lambda handler: self._dialer.run_tunnel(handler, services))
         finally:
+            if connection.tunnel is not None:
+                ended = connection.tunnel.statistics()
+                self._past_bytes_in += ended.bytes_in
+                self._past_bytes_out += ended.bytes_out
             del self._connections[connection]
 
     def _decide(self, connection: Connection, outcome: Outcome) -> Retry | Stop:

@@ -6,6 +6,7 @@ handshake and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from ssl import SSLContext
@@ -25,17 +26,23 @@ from edge_agent.relay_url import RelayUrl
 
 __all__ = ["TunnelDialer", "read_token"]
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}", re.ASCII)
+"""What may stand behind `Bearer` (RFC 6750 section 2.1), and no more than the relay reads."""
+
 
 def read_token(path: Path) -> Secret:
     """The session token in `path`.
 
     Raises:
-        TokenFileError: it is not there, cannot be read, or others can read it.
+        TokenFileError: it is not there, cannot be read, others can read it, or it holds something else.
     """
     try:
-        return read_secret(path)
+        token = read_secret(path)
     except KeyFileError as exc:
         raise TokenFileError(f"the session token: {exc.detail}") from exc
+    if _TOKEN.fullmatch(token.reveal()) is None:
+        raise TokenFileError(f"{path} holds something else than one session token, or more than that")
+    return token
 
 
 class TunnelDialer:

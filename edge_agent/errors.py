@@ -16,9 +16,8 @@ HomeportError
         └── UnhealthyError           unhealthy            it accepts connections, and does not answer as it should
 
 A `TargetError` is answered to the relay and ends one stream; `UnhealthyError` is the outcome of a health check, and
-ends nothing. Of the others, those that were there at the start end the
-process: no retry can mend them.
-That no tunnel could be opened is a `common.tunnel.errors.HandshakeError`.
+ends nothing. The others end the process at its start, since no retry can mend them; later they are tried again. That no
+tunnel could be opened is a `common.tunnel.errors.HandshakeError`.
 """
 
 from __future__ import annotations

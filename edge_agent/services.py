@@ -33,6 +33,9 @@ __all__ = ["DEFAULT_CONNECT_TIMEOUT", "Service", "ServiceKind", "ServiceList", "
 DEFAULT_CONNECT_TIMEOUT: Final = 5.0
 """Seconds. Shorter than the relay's limit for an open, so that the relay hears a reason and not silence."""
 
+_MAX_SERVICES = 256
+"""As many as a hello lists (`common.wire.messages.DeviceHello`)."""
+
 _MAX_CONNECT_TIMEOUT = 60.0
 _MAX_UNIX_PATH = 107
 """Bytes: `sun_path` less its terminating zero (unix(7))."""
@@ -72,6 +75,8 @@ class ServiceList(Mapping[ServiceName, Service]):
             if service.name in self._services:
                 raise ServiceSpecError(f"service {service.name!r} is given twice; every name stands for one target")
             self._services[service.name] = service
+        if len(self._services) > _MAX_SERVICES:
+            raise ServiceSpecError(f"{len(self._services)} services are given; an agent offers {_MAX_SERVICES} at most")
 
     @classmethod
     def parse(cls, specs: Iterable[str]) -> ServiceList:

@@ -231,6 +231,7 @@ async def test_a_lost_tunnel_is_replaced_by_a_new_one() -> None:
         assert run.log.fields("lost") == {"reason": "silence", "detail": "the peer is silent", "lasted": 100}
         assert run.dials == [0, 101]
         assert run.agent.statistics().session_id == "ses_2"
+        assert run.agent.statistics().bytes_in == 20, "what the first one carried is forgotten"
 
 
 async def test_a_tunnel_that_dies_young_does_not_make_it_dial_in_a_tight_loop() -> None:

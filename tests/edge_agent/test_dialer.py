@@ -70,6 +70,17 @@ async def test_a_token_that_others_can_read_stops_the_start_and_says_how_to_mend
             pass
 
 
+@pytest.mark.parametrize(
+    "text", ["one token\nand another", "token\r\nX-Evil: yes" * 2, "tökentökentökentöken", "x" * 5000]
+)
+async def test_a_file_that_holds_something_else_stops_the_start(tmp_path: Path, text: str) -> None:
+    write_secret(tmp_path / "session-token", text)
+    with pytest.raises(TokenFileError, match="something else") as caught:
+        async with running_agent(tmp_path, "ws://127.0.0.1:1"):
+            pass
+    assert text not in str(caught.value)
+
+
 async def test_a_renewed_token_is_shown_at_the_next_dial(tmp_path: Path) -> None:
     async with relay() as r, running_agent(tmp_path, r.url()) as running:
         session = await r.session()

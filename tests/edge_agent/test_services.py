@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.ids import ServiceName, is_name
+from common.wire import FROM_DEVICE, DeviceHello, Service, decode, encode
 from edge_agent.checks import ConnectCheck, HttpCheck
 from edge_agent.errors import ServiceSpecError, UnknownServiceError
 from edge_agent.services import DEFAULT_CONNECT_TIMEOUT, ServiceKind, ServiceList, parse_service
@@ -116,6 +117,16 @@ def test_no_text_does_anything_but_become_a_service_or_be_refused(text: str) -> 
 def test_a_name_stands_for_one_target() -> None:
     with pytest.raises(ServiceSpecError, match="twice"):
         ServiceList.parse(["web=http://127.0.0.1:1", "web=http://127.0.0.1:2"])
+
+
+def test_an_agent_offers_as_many_services_as_a_hello_can_list() -> None:
+    specs = [f"s{i}=tcp://127.0.0.1:1" for i in range(257)]
+    services = ServiceList.parse(specs[:256])
+    assert decode(
+        encode(DeviceHello(software="x", services=[Service(name=name) for name in services]))[4:], FROM_DEVICE
+    )
+    with pytest.raises(ServiceSpecError, match="256 at most"):
+        ServiceList.parse(specs)
 
 
 def test_only_what_is_on_the_list_is_found() -> None:

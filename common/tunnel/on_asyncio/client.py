@@ -70,7 +70,7 @@ async def connect_tunnel(
             transport, opened = await connection.wait_opened()
     except TimeoutError as exc:
         raise HandshakeFailedError(f"no tunnel within {limits.timeout:g} s") from exc
-    except OSError as exc:  # TLS errors are OSErrors
+    except (OSError, UnicodeError) as exc:  # TLS errors are OSErrors; a name that IDNA cannot write is the other
         raise HandshakeFailedError(f"no connection to {target.host}:{target.port}: {exc}") from exc
     core, tunnel = open_device_tunnel(
         opened.subprotocol,
