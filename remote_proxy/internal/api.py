@@ -217,11 +217,11 @@ class ControlApi:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        return web.Response(text="ok\n")
+        return _last(web.Response(text="ok\n"))
 
     async def _readyz(self, request: web.Request) -> web.Response:  # noqa: ARG002
         reason = self.not_ready()
-        return web.Response(text="ready\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
+        return _last(web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200))
 
 
 def _team(request: web.Request) -> TeamId:
@@ -258,6 +258,12 @@ def _answer(request: web.Request, value: object) -> web.Response:
     return web.Response(body=codec.encode(value), headers={"Content-Type": codec.content_type})
 
 
+def _last(answer: web.Response) -> web.Response:
+    """End the connection after `answer`: who has not shown the key does not get to keep one."""
+    answer.force_close()
+    return answer
+
+
 def _problem(request: web.Request, error: HomeportError, headers: dict[str, str] | None = None) -> web.Response:
     codec = codec_for(request.headers.get("Accept", ""))
     answer = web.Response(
@@ -267,6 +273,7 @@ def _problem(request: web.Request, error: HomeportError, headers: dict[str, str]
     )
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
+        _last(answer)
     if error.status == 426:
         answer.headers["Upgrade"] = "homeport-stream"
     if error.retry_after is not None:

@@ -20,7 +20,7 @@ from remote_proxy.tunnels.session import LiveTunnel
 from tests.contract.devices import echo
 from tests.contract.relay_fixture import RunningRelay
 from tests.remote_proxy.fakes import FakeTunnel
-from tests.remote_proxy.wire import open_stream
+from tests.remote_proxy.wire import connect, open_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +96,14 @@ async def test_health_needs_no_key(relay: RunningRelay) -> None:
     async with http(relay, Authorization="") as client:
         for path in sorted(OPEN):
             assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_who_has_not_shown_the_key_does_not_keep_a_connection(relay: RunningRelay, path: str) -> None:
+    async with connect(relay.internal_url) as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await client.read_answer()
+        assert await client.read_end() == b""
 
 
 # Sessions
@@ -214,7 +222,7 @@ async def test_a_stream_is_not_opened_by_a_later_request_of_a_connection(relay: 
         "Homeport-Service": "echo",
     }
     async with http(relay) as client:
-        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/internal/sessions", params={"team": "home"})).status_code == 200
         answer = await client.post(f"/internal/sessions/{session}/streams", headers=upgrade)
         assert answer.status_code == 426
         assert answer.headers["upgrade"] == "homeport-stream"
