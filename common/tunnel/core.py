@@ -155,6 +155,7 @@ class TunnelCore:
         self._last_received = now
         link = self._link
         if self._state is State.OPEN:
+            self.session.heard(now)
             receive_data = self.session.receive_data
             for piece in link.receive(data, now):
                 try:

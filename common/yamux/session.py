@@ -85,6 +85,14 @@ class Session:
             f"<Session {self._role.name.lower()}, {state}: {len(self._streams)} streams, {self.total_buffered} queued>"
         )
 
+    def heard(self, now: float) -> None:
+        """A byte came of what carries the session, and perhaps none of the session's own: a peer that sends one lives.
+
+        Args:
+            now: the time.
+        """
+        self._liveness.heard = now
+
     def receive_data(self, data: Buffer, now: float) -> list[Event]:
         """Take bytes from the peer, cut anywhere.
 

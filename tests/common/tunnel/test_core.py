@@ -467,6 +467,17 @@ def test_a_busy_link_is_not_declared_dead(pair: Pair) -> None:
     assert not pair.relay.closed
 
 
+def test_what_the_link_keeps_to_itself_is_life_too(pair: Pair) -> None:
+    """Pings of the WebSocket, and parts of a frame's head: no byte of them reaches the session."""
+    masked_ping = b"\x89\x80" + b"mask"
+    for _ in range(60):
+        pair.clock.now += 1.0
+        pair.relay_core.receive(masked_ping[:1])
+        pair.relay_core.receive(masked_ping[1:])
+        pair.relay_core.tick()
+    assert not pair.relay.closed
+
+
 def test_idle_streams_are_reset_and_busy_ones_are_not() -> None:
     pair = Pair(config=TunnelConfig(stream_idle_timeout=100.0), device_config=TunnelConfig())
     idle, _ = pair.open()
