@@ -41,6 +41,7 @@ _COPY_SHARE = 16
 size: else a peer whose stream nobody reads could pin a whole input for every byte of its window."""
 
 _unpack = HEADER.unpack_from
+_SYN, _FIN, _RST = Flag.SYN.value, Flag.FIN.value, Flag.RST.value
 
 
 class Receiver:
@@ -177,7 +178,7 @@ class Receiver:
         stream = self._find(header, now, events)
         if stream is None:
             return
-        if header.flags & Flag.RST:
+        if header.flags & _RST:
             self._reset_by_peer(stream, ResetReason.CANCELLED, events)
         elif not self._advance(stream, StreamInput.RECEIVE_DATA, events):
             self._reset(stream, ResetReason.PROTOCOL, events)
@@ -185,8 +186,8 @@ class Receiver:
             self._reset(stream, ResetReason.FLOW_CONTROL, events)
         elif length:
             self._stream = stream
-            self._fin = bool(header.flags & Flag.FIN)
-        elif header.flags & Flag.FIN:
+            self._fin = bool(header.flags & _FIN)
+        elif header.flags & _FIN:
             self._ended(stream, events)
 
     def _control(self, header: Header, now: float, events: list[Event]) -> None:
@@ -198,7 +199,7 @@ class Receiver:
         elif header.type is FrameType.GO_AWAY:
             self._table.peer_gone_away = True
             events.append(GoAwayReceived(header.length))
-        elif header.flags & Flag.SYN:
+        elif header.flags & _SYN:
             if not self._ping_limit.take(now):
                 raise RemoteProtocolError(Violation.PING_FLOOD, "pings come faster than they may")
             self._scheduler.control(FrameType.PING, Flag.ACK, header.length)
@@ -209,7 +210,7 @@ class Receiver:
                 events.append(Pong(rtt))
 
     def _window_update(self, stream: Stream, header: Header, events: list[Event]) -> None:
-        if header.flags & Flag.RST:
+        if header.flags & _RST:
             self._reset_by_peer(stream, header.length, events)
             return
         self._advance(stream, StreamInput.RECEIVE_WINDOW, events)
@@ -217,7 +218,7 @@ class Receiver:
             self._reset(stream, ResetReason.FLOW_CONTROL, events)
             return
         self._scheduler.credited(stream)
-        if header.flags & Flag.FIN:
+        if header.flags & _FIN:
             self._ended(stream, events)
 
     # -- streams -----------------------------------------------------------------------------------------------------
@@ -225,12 +226,12 @@ class Receiver:
     def _find(self, header: Header, now: float, events: list[Event]) -> Stream | None:
         """The stream of a Data or WindowUpdate; None if the frame means nothing here."""
         stream = self._table.live.get(header.stream_id)
-        if header.flags & Flag.SYN:
+        if header.flags & _SYN:
             if stream is None:
                 return self._accept(header, now, events)
             self._reset(stream, ResetReason.PROTOCOL, events)
             return None
-        if stream is None and not header.flags & Flag.RST and not self._table.was_opened(header.stream_id):
+        if stream is None and not header.flags & _RST and not self._table.was_opened(header.stream_id):
             raise RemoteProtocolError(
                 Violation.BAD_STREAM_ID, f"a {header.type.name} on stream {header.stream_id}, never opened"
             )

@@ -31,10 +31,10 @@ _GATHER_BELOW = 4096
 """Bytes of payload below which copying beside its header is cheaper than one more buffer to write."""
 
 _pack = HEADER.pack
-_SYN = WINDOW_UPDATE_WORD | Flag.SYN
-_ACK = WINDOW_UPDATE_WORD | Flag.ACK
-_FIN = WINDOW_UPDATE_WORD | Flag.FIN
-_RST = WINDOW_UPDATE_WORD | Flag.RST
+_SYN = WINDOW_UPDATE_WORD | Flag.SYN.value
+_ACK = WINDOW_UPDATE_WORD | Flag.ACK.value
+_FIN = WINDOW_UPDATE_WORD | Flag.FIN.value
+_RST = WINDOW_UPDATE_WORD | Flag.RST.value
 
 
 class Scheduler:

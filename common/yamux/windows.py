@@ -19,6 +19,8 @@ LEAST_DELAY = 0.020
 that delays credit but both ends' event loops, and their turns on a busy machine: with 5 ms, a loopback tunnel beside
 other work stayed at 256 KiB, moved 0.3 instead of 1 GiB/s, and took three times the CPU a GiB at the receiver."""
 
+_LEAST_GRANT = INITIAL_WINDOW // 2
+
 
 class MemoryBudget:
     """Bytes that receive windows may take beyond the 256 KiB which the protocol gives to every stream.
@@ -118,16 +120,19 @@ class ReceiveWindow:
        with the SYN or ACK, if the budget has it.
     2. Payload arrives: available to unconsumed. More than available: the peer overran, nothing changes.
     3. Our side consumes: unconsumed to owed.
-    4. Owed has reached half of the size: it is granted, owed to available. Earlier would be more frames for nothing:
-       until then either the peer holds enough, or our side has enough to consume.
-    5. At a grant, when a window's worth is used up within two round trips, the size doubles: the path can carry more
-       than the window lets it. The growth is reserved in the budget, or it does not happen.
+    4. Owed has reached a quarter of the size, and 128 KiB: it is granted, owed to available. What is owed and not yet
+       granted is missing on the path, so more than a quarter would hold it back; less would be more frames, and wake
+       both ends more often, for nothing.
+    5. At a grant, when a window's worth was used up within two round trips, the size doubles: the path can carry more
+       than the window lets it. The growth is reserved in the budget, or it does not happen. A whole window is looked
+       at, never a part: what waited for a slow reader is used up in a moment, and only the wait before it tells. After
+       two round trips without a grant the measuring starts anew, so that a stream that idled loses no time.
     6. At a grant under memory pressure, a window that holds more than its share is halved instead, by keeping what is
        owed.
     7. The stream is over: what was reserved is released.
     """
 
-    __slots__ = ("_budget", "_limit", "_since", "available", "owed", "size")
+    __slots__ = ("_budget", "_due", "_granted_at", "_limit", "_since", "_used", "available", "owed", "size")
 
     def __init__(self, initial: int, limit: int, budget: MemoryBudget, now: float) -> None:
         self.available = INITIAL_WINDOW
@@ -135,7 +140,12 @@ class ReceiveWindow:
         self.owed = 0
         self._limit = limit
         self._budget = budget
+        self._due = _LEAST_GRANT
+        """What is owed when it is due (case 4)."""
+        self._granted_at = now
         self._since = now
+        """Since when `used` is counted (case 5)."""
+        self._used = 0
         if initial > INITIAL_WINDOW:
             self._grow(initial - INITIAL_WINDOW)
 
@@ -164,7 +174,7 @@ class ReceiveWindow:
         if n < 0 or owed > self.size - self.available:
             raise LocalProtocolError(f"{n} bytes consumed, but {self.unconsumed} are there to be")
         self.owed = owed
-        return owed * 2 >= self.size
+        return owed >= self._due
 
     def initial_grant(self) -> int:
         """The credit to put on SYN or ACK (case 1)."""
@@ -182,12 +192,10 @@ class ReceiveWindow:
         Returns:
             The delta of the WindowUpdate to send; 0 if a shrinking window keeps all of it.
         """
-        elapsed, self._since = now - self._since, now
         held = self.size - INITIAL_WINDOW
         if held and self._budget.is_excessive(held):
             self._shrink(min(self.owed, self.size // 2, held))
-        # A part of the window used in `elapsed` is the whole of it in `elapsed * size / owed`.
-        elif elapsed * self.size < 2 * max(round_trip, LEAST_DELAY) * self.owed:
+        elif self._is_fast(now, 2 * max(round_trip, LEAST_DELAY)):
             self._grow(min(self.size, self._limit - self.size))
         grant, self.owed = self.owed, 0
         self.available += grant
@@ -200,12 +208,26 @@ class ReceiveWindow:
             self.size = INITIAL_WINDOW
             self._budget.release(held, held=held)
 
+    def _is_fast(self, now: float, limit: float) -> bool:
+        """Whether a window's worth has been used up, at a pace of one in less than `limit` seconds."""
+        idle, self._granted_at = now - self._granted_at, now
+        self._used += self.owed
+        if idle <= limit and self._used < self.size:
+            return False
+        fast = (now - self._since) * self.size < limit * self._used
+        self._since = now
+        self._used = 0
+        return fast
+
     def _grow(self, n: int) -> None:
         if n > 0 and self._budget.reserve(n, held=self.size - INITIAL_WINDOW):
-            self.size += n
-            self.owed += n
+            self._resize(n)
 
     def _shrink(self, n: int) -> None:
         self._budget.release(n, held=self.size - INITIAL_WINDOW)
-        self.size -= n
-        self.owed -= n
+        self._resize(-n)
+
+    def _resize(self, n: int) -> None:
+        self.size += n
+        self.owed += n
+        self._due = max(self.size // 4, _LEAST_GRANT)

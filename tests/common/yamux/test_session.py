@@ -267,6 +267,8 @@ class TestReceiving:
         client.send_data(stream_id, bytes(INITIAL))
         pump(client, server, 0.15)
         server.consumed(stream_id, INITIAL // 2, 0.2)
+        assert sent(server)[-1].length == INITIAL // 2
+        server.consumed(stream_id, INITIAL // 2, 0.25)
         assert sent(server)[-1].length == INITIAL // 2 + INITIAL
         assert server.statistics().window_reserved == INITIAL
 

@@ -21,12 +21,17 @@ def receive_window(
     return ReceiveWindow(initial, limit, budget or MemoryBudget(PLENTY), 0.0)
 
 
-def use_up(window: ReceiveWindow, now: float, round_trip: float = 0.0) -> int:
+def half(window: ReceiveWindow, now: float, round_trip: float = 0.0) -> int:
     """Receive and consume half of the window, and take the grant."""
     n = window.size // 2
     assert window.received(n)
     assert window.consumed(n)
     return window.grant(now, round_trip)
+
+
+def whole(window: ReceiveWindow, now: float, round_trip: float = 0.0) -> int:
+    """All of it, in two halves at once."""
+    return half(window, now, round_trip) + half(window, now, round_trip)
 
 
 class TestSendWindow:
@@ -73,90 +78,109 @@ class TestReceiveWindow:
             window.consumed(1)
         window.consumed(0)
 
-    def test_case_4_credit_is_due_at_half(self) -> None:
-        window = receive_window()
-        window.received(128 * KIB)
-        assert not window.consumed(128 * KIB - 1)
-        assert window.consumed(1)
-        assert window.consumed(0)
-        assert window.grant(10.0, 0.0) == 128 * KIB
-        assert (window.available, window.owed, window.unconsumed) == (256 * KIB, 0, 0)
+    def test_case_4_credit_is_due_at_128_kib_or_a_quarter(self) -> None:
+        for initial, due in ((256 * KIB, 128 * KIB), (512 * KIB, 128 * KIB), (MIB, 256 * KIB), (8 * MIB, 2 * MIB)):
+            window = receive_window(initial=initial)
+            window.initial_grant()
+            window.received(initial)
+            assert not window.consumed(due - 1)
+            assert window.consumed(1)
+            assert window.consumed(0)
+            assert window.grant(10.0, 0.0) == due
+            assert (window.available, window.owed, window.unconsumed) == (due, 0, initial - due)
 
     def test_case_5_a_window_used_up_within_two_round_trips_doubles(self) -> None:
-        # Half of the window in 0.09 s is the whole in 0.18 s, and two round trips are 0.2 s.
         window = receive_window()
-        assert use_up(window, now=0.09, round_trip=0.1) == 128 * KIB + 256 * KIB
+        assert half(window, now=0.09, round_trip=0.1) == 128 * KIB
+        assert half(window, now=0.19, round_trip=0.1) == 128 * KIB + 256 * KIB
         assert window.size == 512 * KIB
 
     def test_case_5_a_slower_one_does_not(self) -> None:
         window = receive_window()
-        assert use_up(window, now=0.11, round_trip=0.1) == 128 * KIB
+        half(window, now=0.10, round_trip=0.1)
+        assert half(window, now=0.21, round_trip=0.1) == 128 * KIB
         assert window.size == 256 * KIB
 
-    def test_case_5_the_time_counts_from_the_last_grant(self) -> None:
+    def test_case_5_the_time_counts_from_the_last_measurement(self) -> None:
         window = receive_window()
-        use_up(window, now=100.0, round_trip=0.1)
+        for now in (0.15, 0.30, 0.45):
+            half(window, now, round_trip=0.1)
         assert window.size == 256 * KIB
-        use_up(window, now=100.09, round_trip=0.1)
+        half(window, 0.49, round_trip=0.1)
         assert window.size == 512 * KIB
+
+    def test_case_5_idleness_does_not_count(self) -> None:
+        window = receive_window()
+        half(window, 0.1, round_trip=0.1)
+        half(window, 100.0, round_trip=0.1)
+        half(window, 100.09, round_trip=0.1)
+        assert window.size == 256 * KIB, "that was half a window"
+        half(window, 100.19, round_trip=0.1)
+        assert window.size == 512 * KIB
+
+    def test_case_5_a_slow_reader_does_not_grow_by_its_bursts(self) -> None:
+        # It takes a whole window in a moment, each second: the path is not what holds it back.
+        window = receive_window()
+        for second in range(1, 100):
+            half(window, float(second), round_trip=0.1)
+            half(window, second + 0.001, round_trip=0.1)
+        assert window.size == 256 * KIB
 
     def test_case_5_without_a_round_trip_the_least_delay_counts(self) -> None:
         slow = receive_window()
-        use_up(slow, now=LEAST_DELAY * 1.01)
+        whole(slow, now=2 * LEAST_DELAY * 1.01)
         fast = receive_window()
-        use_up(fast, now=LEAST_DELAY * 0.99)
+        whole(fast, now=2 * LEAST_DELAY * 0.99)
         assert (slow.size, fast.size) == (256 * KIB, 512 * KIB)
 
     def test_case_5_growth_ends_at_the_limit(self) -> None:
         window = receive_window(limit=3 * MIB)
-        now = 0.0
         for _ in range(10):
-            use_up(window, now)
+            whole(window, 0.0)
         assert window.size == 3 * MIB
 
     def test_case_5_growth_ends_at_the_budget_of_the_session_and_of_the_process(self) -> None:
         for session, process in ((1300 * KIB, PLENTY), (PLENTY, 1300 * KIB)):
             window = receive_window(budget=MemoryBudget(session, parent=MemoryBudget(process)))
             for _ in range(10):
-                use_up(window, 0.0)
+                whole(window, 0.0)
             assert window.size == MIB
 
     def test_case_6_under_pressure_a_window_above_its_share_is_halved(self) -> None:
         budget = MemoryBudget(8 * MIB)
-        first, second = (receive_window(budget=budget) for _ in range(2))
-        for _ in range(5):
-            use_up(first, 0.0)
+        first, second, third = (receive_window(budget=budget) for _ in range(3))
+        for _ in range(6):
+            whole(first, 0.0)
         assert first.size == 4 * MIB, "the next doubling would leave nothing for who comes next"
-        for _ in range(5):
-            use_up(second, 0.0)
+        for _ in range(6):
+            whole(second, 0.0)
         assert second.size == 2 * MIB
-        third = receive_window(budget=budget)
-        for _ in range(5):
-            use_up(third, 0.0)
+        for _ in range(6):
+            whole(third, 0.0)
         assert third.size == 2 * MIB
         assert budget.is_excessive(first.size - 256 * KIB)
-        assert use_up(first, 1.0) == 0, "what was used is kept"
+        assert half(first, 1.0) == 0, "what was used is kept"
         assert first.size == 2 * MIB
-        assert use_up(first, 2.0) == MIB
+        assert half(first, 2.0) == MIB
         assert budget.used == 3 * (2 * MIB - 256 * KIB)
 
     def test_case_6_pressure_brings_no_window_below_256_kib(self) -> None:
         budget = MemoryBudget(MIB)
         window = receive_window(budget=budget)
-        use_up(window, 0.0)
+        whole(window, 0.0)
         assert window.size == 512 * KIB
         for _ in range(10):
             budget.reserve(64 * KIB, held=0)
         assert budget.is_excessive(256 * KIB)
         for now in range(5, 10):
-            use_up(window, now)
+            whole(window, now)
         assert window.size == 256 * KIB
 
     def test_case_7_the_end_releases(self) -> None:
         process = MemoryBudget(PLENTY)
         budget = MemoryBudget(PLENTY, parent=process)
         window = receive_window(budget=budget)
-        use_up(window, 0.0)
+        whole(window, 0.0)
         assert (budget.used, budget.holders, process.used, process.holders) == (256 * KIB, 1, 256 * KIB, 1)
         window.release()
         assert (budget.used, budget.holders, process.used, process.holders) == (0, 0, 0, 0)
@@ -280,10 +304,10 @@ def test_a_bulk_stream_learns_the_path(path_mib: int, round_trip: float) -> None
     window = receive_window(limit=64 * MIB)
     now = 0.0
     for _ in range(200):
-        half = window.size // 2
+        n = window.size // 2
         # As fast as the path, or as the window lets it, whichever is slower.
-        now += max(half / (path_mib * MIB), half / window.size * round_trip)
-        use_up(window, now, round_trip)
+        now += max(n / (path_mib * MIB), n / window.size * round_trip)
+        half(window, now, round_trip)
     in_flight = path_mib * MIB * round_trip
     assert window.size >= min(in_flight, 64 * MIB)
     assert window.size <= max(4 * path_mib * MIB * max(round_trip, LEAST_DELAY), 256 * KIB)
