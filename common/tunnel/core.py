@@ -149,8 +149,10 @@ class TunnelCore:
         """Whether `data_to_send` has something."""
         return bool(self._final) or self._link.has_output or self.session.has_output
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes of the connection. They must never be changed afterwards."""
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take bytes of the connection. They must never be changed afterwards, unless the link makes bytes of its own
+        of them, as a server's WebSocket does.
+        """
         now = self._clock()
         self._last_received = now
         link = self._link

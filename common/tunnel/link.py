@@ -42,11 +42,12 @@ class Link(Protocol):
         """Whether `control_to_send` has something."""
         ...
 
-    def receive(self, data: bytes, now: float) -> Sequence[Buffer]:
+    def receive(self, data: bytes | memoryview, now: float) -> Sequence[Buffer]:
         """Take bytes of the connection; returns the pieces of the byte stream in them, in order, none empty.
 
         Args:
-            data: bytes of the connection, never changed afterwards; the pieces may be views of them.
+            data: bytes of the connection. Never changed afterwards, since the pieces may be views of them, unless the
+                link promises to make bytes of their own.
             now: seconds on a monotonic clock, for the limit on control frames.
         """
         ...

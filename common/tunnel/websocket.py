@@ -15,6 +15,9 @@ Rules of RFC 6455 that are enforced on what the peer sends, by the close code th
     1008  more control frames or empty frames than the limit
     1009  a frame longer than the limit
 
+A server's link keeps nothing of what it is given, since the unmasking makes bytes of their own: its caller may read
+into one buffer again and again. A client's hands out views.
+
 Sending is one binary message a call. The client masks each buffer of it in one pass, with the key turned to the
 buffer's offset in the frame, so that a large payload is not first joined to its header.
 """
@@ -160,7 +163,7 @@ class WebSocketLink:
 
     # Receiving.
 
-    def receive(self, data: bytes, now: float) -> Sequence[Buffer]:
+    def receive(self, data: bytes | memoryview, now: float) -> Sequence[Buffer]:
         pieces: list[Buffer] = []
         if self._end is None:
             try:
@@ -170,7 +173,7 @@ class WebSocketLink:
         # What arrives after our own close is read, to find the peer's close in it, and dropped.
         return () if self._close_sent and self._end is None else pieces
 
-    def _read(self, data: bytes, now: float, pieces: list[Buffer]) -> None:
+    def _read(self, data: bytes | memoryview, now: float, pieces: list[Buffer]) -> None:
         position = 0
         end = len(data)
         remaining = self._remaining
@@ -204,12 +207,12 @@ class WebSocketLink:
                 if self._end is not None:
                     return
 
-    def _slow_header(self, data: bytes, position: int, end: int, now: float) -> int:
+    def _slow_header(self, data: bytes | memoryview, position: int, end: int, now: float) -> int:
         """Read a header that may be cut off, or whose start came with an earlier call. Leaves it in `_header` when it
         is not whole yet; returns the position after what was taken.
         """
         kept = len(self._header)
-        header = self._header + data[position : position + LONGEST_HEADER - kept]
+        header = self._header + bytes(data[position : position + LONGEST_HEADER - kept])
         if len(header) < 2 or len(header) < (size := _header_size(header[1])):
             # Wrong from its first byte on: say so now, not when the rest of it has come.
             self._check_first_bytes(header)
@@ -219,14 +222,14 @@ class WebSocketLink:
         self._read_header(header.ljust(LONGEST_HEADER, b"\0"), 0, now)
         return position + size - kept
 
-    def _read_header(self, data: bytes, position: int, now: float) -> int:
+    def _read_header(self, data: bytes | memoryview, position: int, now: float) -> int:
         """Read the header at `position`, of which `LONGEST_HEADER` bytes are there; returns the position after it."""
         first = data[position]
         second = data[position + 1]
         length = second & 0x7F
         # The one header in nearly every frame: a whole binary message, masked as it must be.
         if first != WHOLE_BINARY or self._fragmented or (second < MASKED) is not self._is_client or not length:
-            self._check_first_bytes(data[position : position + 2])
+            self._check_first_bytes(bytes(data[position : position + 2]))
             self._begin_frame(first, length, now)
         else:
             self._opcode = BINARY
@@ -248,7 +251,7 @@ class WebSocketLink:
                     )
         self._remaining = length
         if second >= MASKED:
-            self._key = data[position : position + 4]
+            self._key = bytes(data[position : position + 4])
             position += 4
         return position
 
@@ -292,7 +295,7 @@ class WebSocketLink:
         if self._allowance < 0.0:
             raise _ViolationError(CloseCode.POLICY_VIOLATION, "too many control or empty frames")
 
-    def _payload(self, data: bytes, start: int, stop: int, pieces: list[Buffer]) -> None:
+    def _payload(self, data: bytes | memoryview, start: int, stop: int, pieces: list[Buffer]) -> None:
         """Hand on payload bytes of the current frame."""
         piece: Buffer
         size = stop - start

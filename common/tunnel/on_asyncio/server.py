@@ -7,12 +7,15 @@ import asyncio
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.dialects import open_relay_tunnel
 from common.tunnel.handshake import Admit, Respond
-from common.tunnel.on_asyncio.connection import TunnelConnection, as_transport, prepare_socket
+from common.tunnel.on_asyncio.connection import SharedBufferConnection, as_transport, prepare_socket
 from common.tunnel.server_handshake import Opened, ServerHandshake
 from common.tunnel.websocket import Side, WebSocketLink
 from common.yamux import MemoryBudget
 
 __all__ = ["TunnelListener"]
+
+READ_SIZE = 256 * 1024
+"""Bytes read at once at most, by one tunnel after another."""
 
 LINGER = 1.0
 """Seconds that a refused peer has to read the answer and hang up. Closing at once, with bytes of it unread, would
@@ -50,8 +53,9 @@ class TunnelListener:
         self.limits = limits if limits is not None else HandshakeLimits()
         self.budget = budget
         self.loop = loop if loop is not None else asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._handshakes: set[HandshakeConnection] = set()
-        self._tunnels: set[TunnelConnection] = set()
+        self._tunnels: set[SharedBufferConnection] = set()
 
     def __repr__(self) -> str:
         return f"<TunnelListener handshaking={self.handshaking} tunnels={self.tunnels}>"
@@ -102,7 +106,7 @@ class TunnelListener:
             clock=self.loop.time,
             budget=self.budget,
         )
-        connection = TunnelConnection(core, transport, self.loop, self._tunnels.discard)
+        connection = SharedBufferConnection(core, transport, self.loop, self._tunnels.discard, buffer=self._buffer)
         self._tunnels.add(connection)
         connection.begin(opened.rest)
 

@@ -117,6 +117,24 @@ def test_a_payload_that_needs_no_unmasking_is_not_copied(side: Side) -> None:
     assert piece == payload
 
 
+@given(data=st.data())
+def test_a_servers_caller_may_read_into_one_buffer_again_and_again(data: st.DataObject) -> None:
+    payloads = data.draw(st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=5))
+    stream = b"".join(frame(BINARY, payload, key=KEY) + frame(PING, b"?", key=KEY) for payload in payloads)
+    size = data.draw(st.integers(1, 2000))
+    buffer = bytearray(size)
+    link = WebSocketLink(Side.SERVER)
+    pieces: list[object] = []
+    for start in range(0, len(stream), size):
+        chunk = stream[start : start + size]
+        buffer[: len(chunk)] = chunk
+        pieces += link.receive(memoryview(buffer)[: len(chunk)], 0.0)
+        buffer[:] = b"\xff" * size
+    assert b"".join(pieces) == b"".join(payloads)  # type: ignore[arg-type]
+    assert link.end is None
+    assert sent(link) == frame(PONG, b"?") * len(payloads)
+
+
 def test_a_small_payload_does_not_hold_on_to_the_read_it_came_in() -> None:
     data = frame(BINARY, b"small") + frame(BINARY, bytes(60_000))
     small, large = WebSocketLink(Side.CLIENT).receive(data, 0.0)
