@@ -27,7 +27,6 @@ from api_server.gateway.exchange import Exchange
 from api_server.gateway.forwarding import Client
 from api_server.gateway.problems import problem_response
 from api_server.gateway.requests import RequestReader
-from api_server.gateway.responses import ResponseReader
 from api_server.gateway.timers import NEVER, TimerWheel
 from common.errors import HomeportError
 from common.tunnel.stream import Buffer
@@ -106,7 +105,6 @@ class ClientConnection(asyncio.Protocol):
         "deadline",
         "ended",
         "requests",
-        "responses",
         "write_paused",
     )
 
@@ -128,7 +126,6 @@ class ClientConnection(asyncio.Protocol):
         self.ended = False
         """The client will send no more."""
         self.write_paused = False
-        self.responses = ResponseReader(max_fields=core.limits.max_fields)
         self.deadline = NEVER
         self.bucket = TimerWheel.UNARMED
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics
+from api_server.gateway.responses import ResponseReader
 from api_server.gateway.routes import Router
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
@@ -61,3 +62,8 @@ class GatewayCore:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs what cannot be decided without waiting. The coroutine must not raise."""
     draining: bool = False
+    responses: ResponseReader = field(init=False)
+    """Shared, so that what it remembers is of use to a client that asks once and leaves."""
+
+    def __post_init__(self) -> None:
+        self.responses = ResponseReader(max_fields=self.limits.max_fields)

@@ -118,7 +118,7 @@ class Exchange:
         self._raw: RawUpgrade | None = None
         """What the client becomes, if it wants raw TCP."""
         self._stream: RelayStream | None = None
-        self._answer = Answer(head, connection.responses, core.limits, core.clock)
+        self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
         self._phase = _Phase.SEEKING
         self._idle = core.limits.stream_idle_timeout

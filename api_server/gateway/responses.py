@@ -43,6 +43,12 @@ _UPGRADE: Final = FieldKind.UPGRADE
 _DATE: Final = FieldKind.DATE
 
 
+_REMEMBERED: Final = 256
+"""Heads; each second brings a new `Date`, so this is a second's worth of different answers."""
+_REMEMBERED_BYTES: Final = 2048
+"""Bytes of a head that is remembered: 512 KiB in all."""
+
+
 class ResponseHead(NamedTuple):
     """A response, up to its body."""
 
@@ -68,18 +74,17 @@ def has_no_body(method: bytes, status: int) -> bool:
 
 
 class ResponseReader:
-    """Reads response heads; keeps the last one, because the next is often the same.
+    """Reads response heads, and remembers some: the next is often the same, whichever client it is for.
 
     Args:
         max_fields: field lines of a head.
     """
 
-    __slots__ = ("_last", "_last_head", "_max_fields")
+    __slots__ = ("_max_fields", "_remembered")
 
     def __init__(self, *, max_fields: int) -> None:
         self._max_fields = max_fields
-        self._last: ResponseHead | None = None
-        self._last_head = b""
+        self._remembered: dict[bytes, ResponseHead] = {}
 
     def read(self, head: bytes) -> ResponseHead:
         """Understand a response head, complete with its empty line.
@@ -87,19 +92,25 @@ class ResponseReader:
         Raises:
             BadResponseError: it is malformed.
         """
-        if self._last is not None and head == self._last_head:
-            return self._last
+        remembered = self._remembered
+        known = remembered.get(head)
+        if known is not None:
+            return known
         line = _STATUS_LINE.match(head)
         if line is None:
             raise BadResponseError("the status line is not that of HTTP/1.1 or 1.0")
         try:
-            response = self._understand(head, line)
+            response, secret = self._understand(head, line)
         except MalformedError as exc:
             raise BadResponseError(f"the response head is malformed: {exc}") from exc
-        self._last, self._last_head = response, head
+        if not secret and len(head) <= _REMEMBERED_BYTES:
+            if len(remembered) >= _REMEMBERED:
+                del remembered[next(iter(remembered))]  # the oldest
+            remembered[head] = response
         return response
 
-    def _understand(self, head: bytes, line: re.Match[bytes]) -> ResponseHead:
+    def _understand(self, head: bytes, line: re.Match[bytes]) -> tuple[ResponseHead, bool]:
+        """What the head says, and whether it holds what should not be kept: cookies."""
         fields = read_response_fields(head)
         if len(fields) > self._max_fields:
             raise MalformedError(f"more than {self._max_fields} fields")
@@ -113,7 +124,7 @@ class ResponseReader:
             cookies = special[_SET_COOKIE] if b"set-cookie" not in options else []
             passed += join_fields(cookie for cookie in cookies if not is_homeport_cookie(cookie[1]))
         takes_upgrade = _UPGRADE in special and (status == 426 or b"upgrade" in options)
-        return ResponseHead(
+        response = ResponseHead(
             status=status,
             framing=framing,
             persistent=b"close" not in options and (http_1_1 or b"keep-alive" in options),
@@ -121,3 +132,4 @@ class ResponseReader:
             has_date=_DATE in special,
             lines=b"HTTP/1.1 %b %b\r\n%b" % (line[2], line[3] or b"", passed),
         )
+        return response, _SET_COOKIE in special
