@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import trio
 
 from common.sessions.interfaces import SessionState
 from tests.simulation.client import Outcome
-from tests.simulation.device import CONNECT_TIMEOUT, DRAIN_GRACE, SimulatedDevice
+from tests.simulation.device import CONNECT_TIMEOUT, DRAIN_GRACE
 from tests.simulation.network import Site
 from tests.simulation.relay import SimulatedRelay
-from tests.simulation.scenario import HARD, DevicePlan, FaultKind, RelayFault, RelayFaultKind
+from tests.simulation.scenario import HARD, DevicePlan, FaultKind, RelayFaultKind
 
 __all__ = ["DEAD_AFTER", "Disturbances", "back_within", "silence_of_ends", "silence_of_sessions", "what_is_wrong"]
 
@@ -27,60 +29,65 @@ OPEN_FAILURES = frozenset({"device_offline", "draining", "no_such_session", "ser
 """What a client may be told while a device changes from one tunnel to the next."""
 
 
+@dataclass
+class Window:
+    """A time in which requests may fail: from the beginning of a fault until the device must be back."""
+
+    began: float
+    until: float = math.inf
+    grace: float | None = None
+    """Seconds that open streams have, if this is a drain; None if they may break at once."""
+
+    def excuses(self, outcome: Outcome) -> bool:
+        """Whether a request may have failed in it."""
+        if outcome.ended < self.began or outcome.started > self.until:
+            return False
+        if self.grace is None or outcome.ended >= self.began + self.grace:
+            return True
+        # Whoever is being drained opens no more streams; one that is open lives on until the grace is over.
+        return not outcome.opened and outcome.code in OPEN_FAILURES
+
+
 class Disturbances:
     """What happened to a device so far, and so what its clients have to bear.
 
     Args:
         plan: of the device.
-        relay_faults: which reach all devices.
     """
 
-    def __init__(self, plan: DevicePlan, relay_faults: Sequence[RelayFault]) -> None:
-        self.max_streams = plan.max_streams
-        self.secure = plan.secure
+    def __init__(self, plan: DevicePlan) -> None:
         self.last = 0.0
         """When the last fault ended."""
         self.corrupted = False
         """Bytes were changed where nothing could notice: without TLS, whatever comes of it is as it was sent."""
-        self._hard: float | None = None
-        self._soft: float | None = None
-        self._grace = 0.0
+        self._plan = plan
+        # The first tunnel of all has to be made.
+        self._windows = [Window(0.0, 5.0)]
 
-    def began(self, kind: FaultKind) -> None:
-        """A fault of the device begins."""
-        now = trio.current_time()
-        if kind in HARD:
-            self._hard = now if self._hard is None else self._hard
-        elif self._soft is None:
-            self._soft, self._grace = now, DRAIN_GRACE
-        if kind is FaultKind.CORRUPT and not self.secure:
+    def began(self, kind: FaultKind | RelayFaultKind, grace: float = DRAIN_GRACE) -> Window:
+        """A fault begins.
+
+        Args:
+            kind: what it is.
+            grace: seconds that open streams have, if it is a drain.
+        """
+        if kind is FaultKind.CORRUPT and not self._plan.secure:
             self.corrupted = True
+        window = Window(trio.current_time(), grace=None if kind in HARD else grace)
+        self._windows.append(window)
+        return window
 
-    def relay_began(self, fault: RelayFault) -> None:
-        """A fault of the relay begins."""
-        now = trio.current_time()
-        if fault.kind is not RelayFaultKind.DRAIN:
-            self._hard = now if self._hard is None else self._hard
-        elif self._soft is None:
-            self._soft, self._grace = now, fault.duration
-        else:
-            self._grace = min(self._grace, self._soft + fault.duration)
-
-    def ended(self, after: float = 0.0) -> None:
+    def ended(self, window: Window, after: float = 0.0) -> None:
         """A fault ends now, or in a while."""
-        self.last = max(self.last, trio.current_time() + after)
+        over = trio.current_time() + after
+        self.last = max(self.last, over)
+        window.until = over + back_within(self._plan)
 
     def excuse(self, outcome: Outcome) -> bool:
         """Whether a request may have failed, with a code."""
-        if outcome.code == "over_capacity" and self.max_streams < 10:
+        if outcome.code == "over_capacity" and self._plan.max_streams < 10:
             return True
-        if self._hard is not None and outcome.ended >= self._hard:
-            return True
-        if self._soft is not None and outcome.ended >= self._soft:
-            # Whoever is being drained opens no more streams; one that is open lives on until the grace is over.
-            return (not outcome.opened and outcome.code in OPEN_FAILURES) or outcome.ended >= self._soft + self._grace
-        # The first tunnel of all may still be on its way.
-        return outcome.code == "device_offline" and outcome.started < 5.0
+        return self.corrupted or any(window.excuses(outcome) for window in self._windows)
 
 
 def what_is_wrong(outcome: Outcome, disturbances: Disturbances) -> str:
@@ -108,10 +115,10 @@ def silence_of_ends(site: Site) -> Iterator[str]:
                 yield f"the {name}'s end of {connection.name} is open after {now - end.last_arrival:.1f} s of silence"
 
 
-def back_within(device: SimulatedDevice) -> float:
+def back_within(plan: DevicePlan) -> float:
     """Seconds from the end of the last fault until a device is in service at the latest.
 
     It may have to find out that its tunnel is dead, and wait for its turn; the attempt that was under way may fail by
     its timeout, and have its turn again.
     """
-    return DEAD_AFTER + 2 * (CONNECT_TIMEOUT + device.retry_maximum) + 15.0
+    return DEAD_AFTER + 2 * (CONNECT_TIMEOUT + plan.retry_maximum) + 15.0

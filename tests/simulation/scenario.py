@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from tests.simulation.services import CONTENT_SIZE
 
 __all__ = [
     "DURATION",
+    "HARD",
     "MAX_DEVICES",
     "DeviceFault",
     "DevicePlan",
@@ -49,10 +51,6 @@ class FaultKind(StrEnum):
     """The agent is stopped in order, and started after `duration`."""
 
 
-HARD = frozenset(FaultKind) - {FaultKind.RESTART}
-"""Those that may break streams which are open."""
-
-
 class RelayFaultKind(StrEnum):
     """What may happen to the relay."""
 
@@ -62,6 +60,12 @@ class RelayFaultKind(StrEnum):
     """Its machine is off for `duration`."""
     DRAIN = "drain"
     """It is drained, while a new one serves; `duration` is the grace."""
+
+
+HARD: frozenset[FaultKind | RelayFaultKind] = frozenset(
+    {*FaultKind, *RelayFaultKind} - {FaultKind.RESTART, RelayFaultKind.DRAIN}
+)
+"""Those that may break streams which are open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +122,9 @@ class Scenario:
         """The scenario of a seed; always the same."""
         rng = random.Random(f"scenario {seed}")
         devices = tuple(_device(rng, number) for number in range(rng.randint(2, MAX_DEVICES)))
+        relay_faults = _relay_faults(rng)
         return cls(
-            seed=seed,
-            devices=devices,
-            relay_faults=_relay_faults(rng),
-            requests=tuple(_requests(rng, len(devices))),
+            seed=seed, devices=devices, relay_faults=relay_faults, requests=tuple(_requests(rng, devices, relay_faults))
         )
 
     def __str__(self) -> str:
@@ -202,11 +204,11 @@ def _relay_faults(rng: random.Random) -> tuple[RelayFault, ...]:
 
 
 _WEIGHTS = {
-    Kind.ECHO: 6,
+    Kind.ECHO: 5,
     Kind.UPLOAD: 3,
     Kind.DOWNLOAD: 4,
-    Kind.EVENTS: 2,
-    Kind.SLOW: 2,
+    Kind.EVENTS: 4,
+    Kind.SLOW: 4,
     Kind.ABORT: 2,
     Kind.FLAKY: 1,
     Kind.REFUSED: 1,
@@ -215,14 +217,24 @@ _WEIGHTS = {
 }
 
 
-def _requests(rng: random.Random, devices: int) -> list[Request]:
-    kinds = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=rng.randint(4, 9) * devices)
-    requests = []
-    bursts = [rng.uniform(2.0, DURATION) for _ in range(3)]
-    for number, kind in enumerate(kinds):
-        at = rng.choice(bursts) + rng.random() if rng.random() < 0.5 else rng.uniform(2.0, DURATION)
-        requests.append(_request(rng, number, rng.randrange(devices), at, kind))
-    return sorted(requests, key=lambda request: request.at)
+def _requests(
+    rng: random.Random, devices: Sequence[DevicePlan], relay_faults: Sequence[RelayFault]
+) -> Iterator[Request]:
+    """Some at any time, some together, and many just before something happens to their device."""
+    burst = rng.uniform(2.0, DURATION)
+    times: list[tuple[float, int]] = []
+    for device, plan in enumerate(devices):
+        moments = [fault.at for fault in (*plan.faults, *relay_faults) if fault.at > 2.0]
+        for _ in range(rng.randint(4, 8)):
+            at = rng.uniform(2.0, DURATION)
+            if rng.random() < 0.3:
+                at = burst + rng.random()
+            elif moments and rng.random() < 0.6:
+                at = max(2.0, rng.choice(moments) - rng.uniform(0.0, 5.0))
+            times.append((at, device))
+    kinds = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=len(times))
+    for number, ((at, device), kind) in enumerate(zip(sorted(times), kinds, strict=True)):
+        yield _request(rng, number, device, at, kind)
 
 
 def _request(rng: random.Random, number: int, device: int, at: float, kind: Kind) -> Request:

@@ -19,7 +19,7 @@ def test_seed(seed: int, installation: Installation) -> None:
             "\n".join(
                 [
                     *result.violations[:10],
-                    f"replay: HOMEPORT_SIMULATION_SEED={seed} .venv/bin/python -m pytest tests/simulation/test_seeds.py -s",
+                    f"replay: HOMEPORT_SIMULATION_SEED={seed} .venv/bin/pytest -s tests/simulation/test_seeds.py",
                 ]
             ),
             pytrace=False,

@@ -29,7 +29,7 @@ from tests.simulation.oracles import (
     what_is_wrong,
 )
 from tests.simulation.relay import SimulatedRelay
-from tests.simulation.scenario import DURATION, DeviceFault, FaultKind, RelayFault, RelayFaultKind, Scenario
+from tests.simulation.scenario import DeviceFault, FaultKind, RelayFault, RelayFaultKind, Scenario
 from tests.simulation.trace import Trace
 
 __all__ = ["Result", "simulate"]
@@ -69,7 +69,7 @@ class _World:
         self._rng = random.Random(f"clients {self._scenario.seed}")
         self._secure = frozenset(plan.name for plan in self._scenario.devices if plan.secure)
         self._relays: list[SimulatedRelay] = []  # the newest last
-        self._disturbances = [Disturbances(plan, self._scenario.relay_faults) for plan in self._scenario.devices]
+        self._disturbances = [Disturbances(plan) for plan in self._scenario.devices]
         self._faults_are_over = False
         self._network: Network
         self._devices: list[SimulatedDevice]
@@ -163,7 +163,7 @@ class _World:
         device = self._devices[number]
         site = device.site
         self._trace.add("fault", fault.kind, device=device.name)
-        self._disturbances[number].began(fault.kind)
+        window = self._disturbances[number].began(fault.kind)
         match fault.kind:
             case FaultKind.STALL:
                 await self._stall(site, [fault.direction], fault.duration)
@@ -198,7 +198,7 @@ class _World:
                     await trio.sleep(fault.duration)
                     if device.agent is None:
                         self._nursery.start_soon(device.run)
-        self._disturbances[number].ended()
+        self._disturbances[number].ended(window)
 
     async def _stall(self, site: Site, directions: list[Direction], duration: float) -> None:
         for direction in directions:
@@ -214,7 +214,7 @@ class _World:
             if self._faults_are_over:
                 return
             self._trace.add("fault", fault.kind, connection=connection.name, offset=fault.offset)
-            self._disturbances[number].began(fault.kind)
+            window = self._disturbances[number].began(fault.kind)
             match fault.kind:
                 case FaultKind.CORRUPT:
                     pipe.corrupt_next(fault.mask)
@@ -224,15 +224,14 @@ class _World:
                     pipe.half_close()
                 case _:
                     self._nursery.start_soon(self._stall, connection.site, [fault.direction], fault.duration)
-            self._disturbances[number].ended(fault.duration if fault.kind is FaultKind.STALL else 0.0)
+            self._disturbances[number].ended(window, fault.duration if fault.kind is FaultKind.STALL else 0.0)
 
         connection.pipes[fault.direction].at(fault.offset, act)
 
     async def _befall_relay(self, fault: RelayFault) -> None:
         await trio.sleep(fault.at)
         self._trace.add("fault", fault.kind)
-        for disturbances in self._disturbances:
-            disturbances.relay_began(fault)
+        windows = [disturbances.began(fault.kind, fault.duration) for disturbances in self._disturbances]
         relay = self._relays[-1]
         match fault.kind:
             case RelayFaultKind.KILL:
@@ -249,8 +248,8 @@ class _World:
             case RelayFaultKind.DRAIN:
                 await self._start_relay()
                 await relay.drain(fault.duration)
-        for disturbances in self._disturbances:
-            disturbances.ended()
+        for disturbances, window in zip(self._disturbances, windows, strict=True):
+            disturbances.ended(window)
 
     # What must hold.
 
@@ -271,7 +270,9 @@ class _World:
 
     async def _back(self, number: int) -> None:
         device = self._devices[number]
-        deadline = max(self._disturbances[number].last + back_within(device), trio.current_time() + 15.0)
+        deadline = max(
+            self._disturbances[number].last + back_within(self._scenario.devices[number]), trio.current_time() + 15.0
+        )
         while True:
             outcome = await Client(self._probe(number, 10), self._rng).run(lambda: self._find(number))
             if outcome.ok:
