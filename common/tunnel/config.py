@@ -30,6 +30,10 @@ class TunnelConfig:
     stream_idle_timeout: float | None = None
     """Seconds without a byte either way after which a stream is reset with `TIMEOUT`, a quarter late at most; None for
     never."""
+    control_messages_per_second: float = 20.0
+    """Messages on the control stream that a peer may send over time; beyond, the tunnel is closed. One of 64 KiB costs
+    half a millisecond to read."""
+    control_messages_burst: int = 200
     link_frames_per_second: float = 100.0
     """WebSocket control frames and empty frames that a peer may send over time; beyond, the tunnel is closed."""
     link_frames_burst: int = 1000

@@ -231,8 +231,8 @@ class TunnelHandler(Protocol):
         ...
 
     def drain_received(self, drain: Drain) -> None:
-        """The peer takes no more streams and will go away. On a GOAWAY without a Drain message (subprotocol `yamux`,
-        or a broken peer) `drain` has its defaults.
+        """The peer takes no more streams and will go away. On subprotocol `yamux`, where a GOAWAY is all that tells,
+        `drain` has its defaults. A peer may say it more than once.
         """
         ...
 

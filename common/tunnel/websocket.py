@@ -36,6 +36,7 @@ from websockets.speedups import apply_mask
 from common.tunnel.interfaces import CloseReason
 from common.tunnel.link import LinkEnd
 from common.tunnel.stream import Buffer
+from common.yamux.limits import RateLimit
 
 __all__ = ["Side", "WebSocketLink"]
 
@@ -103,12 +104,11 @@ class WebSocketLink:
     """
 
     __slots__ = (
-        "_allowance",
-        "_allowance_at",
         "_close_sent",
         "_control",
         "_end",
         "_fragmented",
+        "_frame_limit",
         "_frames_burst",
         "_frames_per_second",
         "_header",
@@ -133,8 +133,7 @@ class WebSocketLink:
         self._max_frame = max_frame
         self._frames_per_second = frames_per_second
         self._frames_burst = frames_burst
-        self._allowance = float(frames_burst)
-        self._allowance_at = 0.0
+        self._frame_limit: RateLimit | None = None  # most peers never send what it counts
         self._end: LinkEnd | None = None
         self._close_sent = False
         self._out = b""
@@ -289,10 +288,9 @@ class WebSocketLink:
             self._fragmented = not first & FIN
             if length:
                 return
-        allowance = self._allowance + (now - self._allowance_at) * self._frames_per_second
-        self._allowance = min(allowance, float(self._frames_burst)) - 1.0
-        self._allowance_at = now
-        if self._allowance < 0.0:
+        if self._frame_limit is None:
+            self._frame_limit = RateLimit(self._frames_per_second, self._frames_burst, now)
+        if not self._frame_limit.take(now):
             raise _ViolationError(CloseCode.POLICY_VIOLATION, "too many control or empty frames")
 
     def _payload(self, data: bytes | memoryview, start: int, stop: int, pieces: list[Buffer]) -> None:

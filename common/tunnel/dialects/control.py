@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.tunnel.core import TunnelCore
+from common.tunnel.interfaces import CloseReason
 from common.tunnel.stream import Buffer
 from common.tunnel.tunnel_stream import TunnelStream
 from common.wire import Message, MessageReader, MessageSet, WireError, encode
+from common.yamux.limits import RateLimit
 
 __all__ = ["ControlStream"]
 
@@ -24,11 +26,13 @@ class ControlStream:
         on_message: told each message, in order.
     """
 
-    __slots__ = ("_core", "_on_message", "_reader", "_waiting", "paused", "stream")
+    __slots__ = ("_core", "_limit", "_on_message", "_reader", "_waiting", "paused", "stream")
 
     def __init__(self, core: TunnelCore, known: MessageSet, on_message: Callable[[Message], None]) -> None:
         self._core = core
         self._reader = MessageReader(known)
+        config = core.config
+        self._limit = RateLimit(config.control_messages_per_second, config.control_messages_burst, core.now())
         self._on_message = on_message
         self._waiting: dict[str, bytes] = {}
         self.paused = False
@@ -61,6 +65,9 @@ class ControlStream:
     def data_received(self, data: Buffer) -> None:
         try:
             for message in self._reader.receive(data):
+                if not self._limit.take(self._core.now()):
+                    self._core.violated("too many messages on the control stream", CloseReason.LIMIT)
+                    return
                 self._on_message(message)
         except WireError as error:
             self._core.violated(f"the control stream carried no message: {error.detail}")

@@ -28,7 +28,7 @@ from common.yamux import (
     StreamIdsExhaustedError,
 )
 
-__all__ = ["DISCARD", "Discard", "TunnelEnd", "error_before_answer", "open_error"]
+__all__ = ["DISCARD", "Discard", "HandlerT", "TunnelEnd", "error_before_answer", "open_error"]
 
 HandlerT = TypeVar("HandlerT", bound=TunnelHandler)
 

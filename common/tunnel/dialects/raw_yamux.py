@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from common.ids import ServiceName
-from common.tunnel.dialects.ends import Discard, TunnelEnd, error_before_answer, open_error
+from common.tunnel.dialects.ends import Discard, HandlerT, TunnelEnd, error_before_answer, open_error
 from common.tunnel.dialects.pending import Pending
 from common.tunnel.errors import TunnelDrainingError
 from common.tunnel.interfaces import DeviceHandler, OnResult, RelayHandler, Subprotocol
@@ -63,11 +63,27 @@ class RawOpening(Discard):
         self._error = exc
 
 
-class RawRelay(TunnelEnd[RelayHandler]):
+class _RawEnd(TunnelEnd[HandlerT]):
+    """What both ends have."""
+
+    SUBPROTOCOL: ClassVar[Subprotocol] = Subprotocol.YAMUX
+
+    __slots__ = ("_peer_drains",)
+
+    def __init__(self, handler: HandlerT) -> None:
+        super().__init__(handler)
+        self._peer_drains = False
+
+    def go_away_received(self) -> None:
+        if not self._peer_drains:
+            self._peer_drains = True
+            self.handler.drain_received(Drain())
+
+
+class RawRelay(_RawEnd[RelayHandler]):
     """The relay's end. Implements `RelayTunnel`."""
 
     ROLE: ClassVar[Role] = Role.SERVER
-    SUBPROTOCOL: ClassVar[Subprotocol] = Subprotocol.YAMUX
 
     __slots__ = ()
 
@@ -97,15 +113,11 @@ class RawRelay(TunnelEnd[RelayHandler]):
     def greet(self, hello: RelayHello) -> None:
         """There is no control stream to say it on."""
 
-    def go_away_received(self) -> None:
-        self.handler.drain_received(Drain())
 
-
-class RawDevice(TunnelEnd[DeviceHandler]):
+class RawDevice(_RawEnd[DeviceHandler]):
     """The device's end. Implements `DeviceTunnel`."""
 
     ROLE: ClassVar[Role] = Role.CLIENT
-    SUBPROTOCOL: ClassVar[Subprotocol] = Subprotocol.YAMUX
 
     __slots__ = ()
 
@@ -118,6 +130,3 @@ class RawDevice(TunnelEnd[DeviceHandler]):
 
     def send_stats(self, stats: Stats) -> None:
         """There is no control stream to say it on."""
-
-    def go_away_received(self) -> None:
-        self.handler.drain_received(Drain())

@@ -427,6 +427,13 @@ def test_an_open_that_crosses_a_drain_is_refused_as_draining(pair: Pair) -> None
     assert isinstance(crossing.result, TunnelDrainingError)
 
 
+def test_a_peer_that_says_goaway_again_and_again_is_heard_once() -> None:
+    peer, relay = relay_and_raw_device(Subprotocol.YAMUX)
+    for _ in range(5):
+        peer.send_yamux(b"\x00\x03" + bytes(10))
+    assert relay.drains == [Drain()]
+
+
 # The control stream.
 
 
@@ -557,6 +564,19 @@ def test_what_a_device_may_not_say(name: str) -> None:
     assert not error.by_peer
     assert peer.link.end is not None
     assert peer.link.end.reason == CloseReason.PROTOCOL_ERROR
+
+
+def test_a_flood_of_control_messages_ends_the_tunnel() -> None:
+    peer, relay = relay_and_raw_device()
+    burst = TunnelConfig().control_messages_burst
+    say(peer, HELLO, *[Stats(uptime=1.0)] * (burst - 1))
+    assert len(relay.stats) == burst - 1
+    peer.clock.now += 1.0
+    say(peer, *[Stats(uptime=2.0)] * 20)
+    assert not relay.closed
+    say(peer, Stats(uptime=3.0))
+    assert relay.closed[0].reason == CloseReason.LIMIT
+    assert relay.stats[-1].uptime == 2.0
 
 
 @pytest.mark.parametrize("how", ["eof", "reset"])
