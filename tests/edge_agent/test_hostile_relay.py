@@ -146,6 +146,15 @@ async def test_a_flood_does_not_take_the_agent_down(tmp_path: Path, flood: bytes
 
 
 @pytest.mark.anyio
+async def test_a_relay_that_greets_and_goes_deaf_is_found_dead_within_15_seconds(tmp_path: Path) -> None:
+    async with relay() as r, running_agent(tmp_path, r.url()) as running:
+        r.impostors.append(saying(message(HELLO)))
+        await r.session()
+        assert running.log.fields("lost")["reason"] == "silence"
+        assert 15 <= running.log.fields("lost")["lasted"] < 16
+
+
+@pytest.mark.anyio
 async def test_a_thousand_requests_that_never_end_are_bounded(tmp_path: Path) -> None:
     halves = b"".join(message(data(2 * n, encode(StreamOpen(service="web"))[:-1], SYN)) for n in range(1, 5000))
     async with relay() as r, running_agent(tmp_path, r.url(), max_streams=100) as running:

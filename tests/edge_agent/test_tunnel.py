@@ -352,3 +352,35 @@ async def test_a_quiet_tunnel_lives_as_long_as_its_probes_are_answered(tmp_path:
         await trio.sleep(1000)
         assert len(r.sessions) == 1
         assert running.agent.statistics().session_id == "ses_1"
+
+
+async def test_nothing_is_left_of_streams_that_have_ended(tmp_path: Path) -> None:
+    async with (
+        serve(echo) as port,
+        relay() as r,
+        running_agent(tmp_path, r.url(), offer("web", port)) as running,
+    ):
+        session = await r.session()
+
+        async def use(number: int) -> None:
+            stream = await session.open("web")
+            stream.write(b"hello")
+            assert await stream.receive(5) == b"hello"
+            if number % 2:
+                stream.reset()
+            else:
+                stream.write_eof()
+            await stream.lost()
+
+        before = None
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(use, number)
+            await wait_all_tasks_blocked()
+            # What is lost to the first round (imports, buffers of the loop) is not lost to each.
+            left = len(list(Path("/proc/self/fd").iterdir())), trio.lowlevel.current_statistics().tasks_living
+            before = before or left
+            assert left == before
+        assert running.agent.statistics().streams.accepted == 250
+        assert running.agent.statistics().streams.streams == 0
