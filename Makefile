@@ -9,7 +9,7 @@ LOCKS := --constraint requirements/runtime.lock --constraint requirements/dev.lo
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help install up test bench lint lock clean
+.PHONY: help install up test faults bench lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is to make.
@@ -23,6 +23,10 @@ up: $(INSTALLED) ## Run everything with a demo device; ARGS="--api-port 0 ..." g
 test: $(INSTALLED_DEV) ## Install what the tests need, and run them; ARGS="tests/homeport -k forward" chooses.
 	@requirements/debian.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(INSTALLED_DEV) ## Run every fault and thousands of simulated ones; `make test` runs a share.
+	@requirements/debian.sh
+	HOMEPORT_FAULTS=all $(BIN)/python -m pytest $(wildcard tests/faults) tests/simulation $(ARGS)
 
 bench: $(INSTALLED_DEV) ## Measure against the Go reference; a table is printed.
 	@requirements/debian.sh

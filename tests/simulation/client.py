@@ -32,6 +32,8 @@ class Kind(StrEnum):
 
     ECHO = "echo"
     UPLOAD = "upload"
+    SLOW_UPLOAD = "slow upload"
+    """To a service that is slow to read."""
     DOWNLOAD = "download"
     EVENTS = "events"
     SLOW = "slow"
@@ -48,6 +50,7 @@ class Kind(StrEnum):
 _SERVICES = {
     Kind.ECHO: "echo",
     Kind.UPLOAD: "sink",
+    Kind.SLOW_UPLOAD: "slow-sink",
     Kind.FLAKY: "flaky",
     Kind.REFUSED: "closed",
     Kind.UNKNOWN: "no-such-service",
@@ -111,7 +114,7 @@ class Client(StreamSink):
         self._rng = rng
         data = content(request.start, request.size)
         match request.kind:
-            case Kind.UPLOAD:
+            case Kind.UPLOAD | Kind.SLOW_UPLOAD:
                 self._send, self._expected = data, memoryview(digest(data))
             case Kind.ECHO:
                 self._send, self._expected = data, data
@@ -175,7 +178,7 @@ class Client(StreamSink):
         if self._stream is None:
             return
         await self._write(self._stream)
-        if self._request.kind in (Kind.ECHO, Kind.UPLOAD) or self._request.early_eof:
+        if self._request.kind in (Kind.ECHO, Kind.UPLOAD, Kind.SLOW_UPLOAD) or self._request.early_eof:
             self._stream.write_eof()
         while not self._over:
             await self._until(lambda: self._over or self._eof or self._paused)

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.installation import Installation
 from tests.simulation.scenario import MAX_DEVICES
 
-BOUNDED = 60
+BOUNDED = 80
 """Seeds in `make test`."""
 ALL = 3000
 """Seeds in `make faults`."""

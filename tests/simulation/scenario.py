@@ -205,7 +205,8 @@ def _relay_faults(rng: random.Random) -> tuple[RelayFault, ...]:
 
 _WEIGHTS = {
     Kind.ECHO: 5,
-    Kind.UPLOAD: 3,
+    Kind.UPLOAD: 2,
+    Kind.SLOW_UPLOAD: 2,
     Kind.DOWNLOAD: 4,
     Kind.EVENTS: 4,
     Kind.SLOW: 4,

@@ -91,6 +91,8 @@ class _Local:
     async def connect(self) -> socket.socket:
         near, far = socket.socketpair()
         near.setblocking(False)
+        if self._handler is _slow_sink:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * 1024)
         self._services.start(self._handler, far)
         await trio.lowlevel.checkpoint()
         return near
@@ -153,6 +155,17 @@ async def _sink(stream: trio.SocketStream) -> None:
     await stream.send_eof()
 
 
+async def _slow_sink(stream: trio.SocketStream) -> None:
+    received = hashlib.sha256()
+    size = 0
+    while data := await stream.receive_some(32 * 1024):
+        received.update(data)
+        size += len(data)
+        await trio.sleep(0.2)
+    await stream.send_all(struct.pack(">Q", size) + received.digest())
+    await stream.send_eof()
+
+
 async def _source(stream: trio.SocketStream) -> None:
     wish = await _wish(stream)
     if wish is None:
@@ -187,6 +200,7 @@ async def _wish(stream: trio.SocketStream) -> Wish | None:
 _HANDLERS: dict[str, Callable[[trio.SocketStream], Awaitable[None]]] = {
     "echo": _echo,
     "sink": _sink,
+    "slow-sink": _slow_sink,
     "source": _source,
     "flaky": _flaky,
 }
