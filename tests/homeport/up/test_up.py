@@ -159,9 +159,20 @@ def test_forward_a_port(up: Up) -> None:
 
 def test_forward_standard_input_and_output(up: Up) -> None:
     request = b"GET /bytes/100000 HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n"
-    done = up.command("forward", "home/demo/demo", "--stdio", input=request)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(b"\r\n\r\n" + b"".join(keystream(0, 100_000)))
+    command = homeport("forward", "home/demo/demo", "--stdio", "--data-dir", up.data_dir)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(request)
+        process.stdin.flush()
+        # Input ends after the answer: the demo's HTTP server drops a client that half-closes before it was answered.
+        answer = process.stdout.read()
+        process.stdin.close()
+        assert process.wait() == 0, process.stderr.read()
+    assert answer.endswith(b"\r\n\r\n" + b"".join(keystream(0, 100_000)))
 
 
 @pytest.mark.parametrize(
