@@ -140,12 +140,21 @@ def test_go_opens_more_than_its_backlog(role: Role) -> None:
 @ROLES
 def test_our_cap_on_streams(role: Role) -> None:
     with loopback(role, Config(max_streams=8)) as end:
+
+        def opened() -> int:
+            statistics = end.session.statistics()
+            return statistics.streams_accepted + statistics.streams_refused
+
+        end.hold = True  # no stream ends before all have been opened
         end.tell("open 20 300000")
+        end.run_until(lambda: opened() == 20)
+        assert end.session.statistics().streams_refused == 12
+        end.hold = False
         assert "connection reset" in end.answer()
         end.run_until(lambda: end.session.stream_count == 0)
         end.tell("open 8 1000")
         assert end.answer() == "echoed"
-        assert end.session.statistics().streams_refused == 12
+        assert opened() == 28
 
 
 @ROLES
