@@ -71,6 +71,7 @@ class _World:
         self._relays: list[SimulatedRelay] = []  # the newest last
         self._disturbances = [Disturbances(plan) for plan in self._scenario.devices]
         self._faults_are_over = False
+        self._watching = True
         self._network: Network
         self._devices: list[SimulatedDevice]
         self._nursery: trio.Nursery
@@ -83,20 +84,19 @@ class _World:
             await self._start_relay()
             for device in self._devices:
                 self._nursery.start_soon(device.run)
-            with trio.CancelScope() as watching:
-                self._nursery.start_soon(self._watch, watching)
-                async with trio.open_nursery() as acts:
-                    for fault in self._scenario.relay_faults:
-                        acts.start_soon(self._befall_relay, fault)
-                    for number, plan in enumerate(self._scenario.devices):
-                        for device_fault in plan.faults:
-                            acts.start_soon(self._befall_device, number, device_fault)
-                    for request in self._scenario.requests:
-                        acts.start_soon(self._request, request)
-                self._faults_are_over = True
-                await self._all_back()
-                await self._after()
-                watching.cancel()
+            self._nursery.start_soon(self._watch)
+            async with trio.open_nursery() as acts:
+                for fault in self._scenario.relay_faults:
+                    acts.start_soon(self._befall_relay, fault)
+                for number, plan in enumerate(self._scenario.devices):
+                    for device_fault in plan.faults:
+                        acts.start_soon(self._befall_device, number, device_fault)
+                for request in self._scenario.requests:
+                    acts.start_soon(self._request, request)
+            self._faults_are_over = True
+            await self._all_back()
+            await self._after()
+            self._watching = False
             await self._end()
         if (left := trio.lowlevel.current_statistics().tasks_living - tasks) > 0:
             self._violated(f"{left} tasks are left")
@@ -253,14 +253,14 @@ class _World:
 
     # What must hold.
 
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        with trio.CancelScope() as self._watching:
-            while not scope.cancel_called:
-                await trio.sleep(0.5)
-                for relay in self._relays:
-                    self._violated(*silence_of_sessions(relay))
-                for device in self._devices:
-                    self._violated(*silence_of_ends(device.site))
+    async def _watch(self) -> None:
+        """Look, again and again, at what must hold at any moment."""
+        while self._watching:
+            await trio.sleep(0.5)
+            for relay in self._relays:
+                self._violated(*silence_of_sessions(relay))
+            for device in self._devices:
+                self._violated(*silence_of_ends(device.site))
 
     async def _all_back(self) -> None:
         """After the last fault, every device is in service again within the bound of its back-off."""
