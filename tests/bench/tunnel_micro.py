@@ -1,10 +1,11 @@
 """A microbench of the tunnel alone: a relay's end and a device's end, each a process, over loopback TCP.
 
-    .venv/bin/python -m tests.bench.tunnel_micro [--device trio|asyncio] [--tls] [--bulk MIB] [--idle N]
+    .venv/bin/python -m tests.bench.tunnel_micro [--device trio|asyncio] [--tls] [--streams N] [--idle N]
 
 `down` is device to relay, `up` relay to device: chunks of 64 KiB on one stream, thrown away at the other end.
-`echo` is 200-byte messages on 32 streams, each answered before the next is sent. `idle` is the memory of the relay's
-process a tunnel, and how many were accepted a second. Figures of one run; CPU is user and system time of each process.
+`echo` is 200-byte messages on 32 streams (or `--streams`), each answered before the next is sent. `idle` is the memory
+of the relay's process a tunnel, and how many were accepted a second. Figures of one run; CPU is user and system time of
+each process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from common.wire.messages import DeviceHello
 
 CHUNK = bytes(64 * 1024)
 MESSAGE = bytes(200)
-STREAMS = 32
 HELLO = DeviceHello(software="bench/1")
 
 
@@ -314,7 +314,7 @@ async def measure(arguments: argparse.Namespace) -> None:
             await upload.done
 
         async def echo() -> None:
-            pingers = [Pinger(loop, arguments.echo // STREAMS) for _ in range(STREAMS)]
+            pingers = [Pinger(loop, arguments.echo // arguments.streams) for _ in range(arguments.streams)]
             for pinger in pingers:
                 (await open_stream(tunnel, "echo", pinger)).write(MESSAGE)
             await asyncio.gather(*(pinger.done for pinger in pingers))
@@ -367,6 +367,7 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--bulk", type=int, default=1024, help="MiB each way")
     parser.add_argument("--echo", type=int, default=96_000, help="messages")
+    parser.add_argument("--streams", type=int, default=32, help="that echo at once")
     parser.add_argument("--idle", type=int, default=0, help="measure that many idle tunnels instead")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--role", help=argparse.SUPPRESS)
