@@ -215,4 +215,5 @@ def _clean_trailers(section: bytes) -> bytes:
     (RFC 9110 section 6.5.1). A reader that merges trailers into the head would take them for what was checked there.
     """
     fields = read_response_fields(b"HTTP/1.1 200 OK\r\n" + section)
-    return join_fields(field for field in fields if kind_of(field[0]) is FieldKind.PLAIN) + b"\r\n"
+    kept = [(name, value.strip(b" \t")) for name, value in fields if kind_of(name) is FieldKind.PLAIN]
+    return join_fields(kept) + b"\r\n"

@@ -11,6 +11,7 @@ websockets' sans-I/O protocol does handshake and frames. What TCP can say and a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -37,6 +38,10 @@ _SUBPROTOCOLS: Final = (Subprotocol("homeport-tcp"), Subprotocol("binary"))
 """Either may be offered, none need be; `binary` is what websockify's clients offer."""
 
 
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return next((known for known in _SUBPROTOCOLS if known in offered), None)
+
+
 class WebSocketUpgrade:
     """A handshake that is right, and not answered yet.
 
@@ -50,7 +55,7 @@ class WebSocketUpgrade:
     __slots__ = ("_protocol", "_response")
 
     def __init__(self, head: RequestHead) -> None:
-        protocol = ServerProtocol(subprotocols=_SUBPROTOCOLS, extensions=None, max_size=_MAX_MESSAGE)
+        protocol = ServerProtocol(select_subprotocol=_select_subprotocol, max_size=_MAX_MESSAGE)
         protocol.receive_data(head.received)
         events = protocol.events_received()
         if not events or not isinstance(events[0], Request):
@@ -117,6 +122,11 @@ class WebSocketSplice:
             elif event.opcode is Opcode.CLOSE:
                 self._over = True
                 self._retire_stream()
+        if not self._over and self._protocol.state is not State.OPEN:
+            # These were no frames, or too long ones; the protocol has said so in its close frame.
+            self._over = True
+            self._stream.reset()
+            self._connection.arm(self._core.clock.monotonic() + self._core.limits.linger_timeout)
         self._flush()
 
     def client_eof(self) -> None:

@@ -46,6 +46,8 @@ class ServiceSide:
         self.writer = writer
         self.opened_with = headers
         """Headers of the open, by lower-case name."""
+        self.ended = False
+        """Whether this side has half-closed."""
 
     async def read_head(self) -> bytes:
         """The next request head, with its empty line."""
@@ -75,14 +77,21 @@ class ServiceSide:
         return False
 
     async def send(self, *pieces: bytes) -> None:
-        """Write pieces one by one; each leaves before the next is written."""
+        """Write pieces one by one; each leaves before the next is written.
+
+        Raises:
+            ConnectionError: the stream is over.
+        """
         for piece in pieces:
+            if self.writer.is_closing():
+                raise ConnectionResetError("the stream is over")
             self.writer.write(piece)
             async with asyncio.timeout(_PATIENCE):
                 await self.writer.drain()
 
     def end(self) -> None:
         """Half-close."""
+        self.ended = True
         self.writer.write_eof()
 
     def reset(self) -> None:
