@@ -94,6 +94,8 @@ class Relay:
         self._authentication = Authentication(
             read_secret(settings.internal_key_file) if settings.internal_key_file is not None else None
         )
+        self.name = settings.relay_name
+        """What people know it by; once it listens, host name and port unless something else was set."""
         self.events = EventRing(secrets.token_hex(4), size=settings.max_events, clock=clock)
         self.store: InMemoryStore[LiveTunnel] = InMemoryStore(
             clock=clock, expires_after=settings.dead_after * 2, observer=_Announcer(self.events)
@@ -110,7 +112,7 @@ class Relay:
                 traffic=self._traffic,
                 live=self.live,
                 log=self._log,
-                relay_name=settings.relay_name or f"{socket.gethostname()}:{settings.tunnel_port}",
+                relay_name=lambda: self.name,
                 software=f"homeport-relay/{version('homeport')}",
                 probe_interval=settings.probe_interval,
                 dead_after=settings.dead_after,
@@ -260,6 +262,8 @@ class Relay:
         # Last in, first out: readers of the feed are let go before aiohttp waits for them.
         self._exit.callback(self.events.close)
 
+        if not self.name:
+            self.name = f"{socket.gethostname()}:{tunnel_server.sockets[0].getsockname()[1]}"
         scheme = "wss" if self._tunnel_tls else "ws"
         self.tunnel_url = f"{scheme}://{_authority(tunnel_server)}/tunnel"
         scheme = "https" if self._internal_tls else "http"

@@ -63,7 +63,8 @@ class TunnelContext:
     traffic: Traffic
     live: LiveTunnels[LiveTunnel]
     log: Logger
-    relay_name: str
+    relay_name: Callable[[], str]
+    """What people know this relay by; asked for late, because a port of 0 is known when the relay listens."""
     software: str
     """Said to the device: name and version of this relay."""
     probe_interval: float
@@ -164,7 +165,7 @@ class LiveTunnel:
             device=claims.device,
             device_name=claims.device_name,
             team=claims.team,
-            relay=self._context.relay_name,
+            relay=self._context.relay_name(),
             epoch=self.epoch,
             state=self.state,
             connected_at=self._connected_at,

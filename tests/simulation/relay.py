@@ -73,7 +73,7 @@ class SimulatedRelay:
                 traffic=Traffic(),
                 live=self.live,
                 log=TraceLogger(trace, name).as_logger(),
-                relay_name=name,
+                relay_name=lambda: name,
                 software="homeport-relay/simulated",
                 probe_interval=PROBE_INTERVAL,
                 dead_after=self._config.yamux.dead_after,

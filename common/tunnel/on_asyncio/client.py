@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 
 from websockets.uri import WebSocketURI
@@ -83,7 +84,7 @@ async def connect_tunnel(
         handler,
         hello=hello,
         config=config,
-        clock=loop.time,
+        clock=time.monotonic,
         budget=budget,
     )
     TunnelConnection(core, transport, loop).begin(opened.rest + connection.take_early())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -23,6 +24,9 @@ __all__ = ["NOTSENT_LOWAT", "SharedBufferConnection", "TunnelConnection", "as_tr
 NOTSENT_LOWAT: Final = 128 * 1024
 """Bytes not yet sent above which the kernel takes no more (tcp(7), TCP_NOTSENT_LOWAT): a small request waits behind
 this much of a bulk transfer, instead of behind a whole send buffer of megabytes."""
+
+_TIMER_SLACK: Final = 0.001
+"""Seconds: a timer of uvloop may ring up to a millisecond early, and would then have to be set once more."""
 
 
 def prepare_socket(transport: asyncio.BaseTransport) -> None:
@@ -78,7 +82,7 @@ class _Connection(asyncio.BaseProtocol):
             transport.resume_reading()
         # Whatever a write leaves over pauses us. Not 0: a TLS transport compares with >=, and would never resume.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._timer = self._loop.call_at(self._timer_at, self._tick)
+        self._timer = self._call_at(self._timer_at)
         self._core.attach(self)
         if rest:
             self._core.receive(rest)
@@ -98,7 +102,7 @@ class _Connection(asyncio.BaseProtocol):
         if self._timer is not None and when < self._timer_at:
             self._timer.cancel()
             self._timer_at = when
-            self._timer = self._loop.call_at(when, self._tick)
+            self._timer = self._call_at(when)
 
     # Protocol, for the transport.
 
@@ -139,6 +143,12 @@ class _Connection(asyncio.BaseProtocol):
         if core.finished and not core.has_output and not transport.is_closing():
             transport.close()
 
+    def _call_at(self, when: float) -> asyncio.TimerHandle:
+        """Have `_tick` called at `when`, on the clock of `time.monotonic`: the loop's own stands still during a turn,
+        and counts whole milliseconds on uvloop, too coarse to measure a round trip by.
+        """
+        return self._loop.call_later(max(0.0, when - time.monotonic()) + _TIMER_SLACK, self._tick)
+
     def _tick(self) -> None:
         core = self._core
         if self._transport.is_closing():
@@ -149,10 +159,10 @@ class _Connection(asyncio.BaseProtocol):
         core.tick()
         if core.finished:
             self._flush()
-            self._timer_at = self._loop.time() + core.config.close_timeout
+            self._timer_at = time.monotonic() + core.config.close_timeout
         else:
             self._timer_at = core.deadline
-        self._timer = self._loop.call_at(self._timer_at, self._tick)
+        self._timer = self._call_at(self._timer_at)
 
 
 class TunnelConnection(_Connection, asyncio.Protocol):

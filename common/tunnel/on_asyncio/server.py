@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.dialects import open_relay_tunnel
@@ -103,7 +104,7 @@ class TunnelListener:
             ),
             opened.handler,
             config=self.config,
-            clock=self.loop.time,
+            clock=time.monotonic,
             budget=self.budget,
         )
         connection = SharedBufferConnection(core, transport, self.loop, self._tunnels.discard, buffer=self._buffer)
