@@ -13,7 +13,8 @@ happens for every chunk has none. A stream costs no task and no timer: its idle 
     over the buffer's   ──────>       no more credit to the device
     high-water mark
 
-The connection ends when both directions have, and not before: a client that half-closes still gets its answer.
+The connection ends when both directions have, and not before: a client that half-closes still gets its answer. Over TLS
+asyncio's transports cannot half-close: there it ends with the first direction that does.
 """
 
 from __future__ import annotations

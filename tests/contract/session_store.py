@@ -412,7 +412,7 @@ class SessionStoreContract:
     @pytest.mark.anyio
     async def test_an_open_that_was_cancelled_leaves_no_stream(self, under_test: StoreUnderTest) -> None:
         device = await under_test.relay.attach("cam")
-        opening = asyncio.ensure_future(under_test.open(ServiceName("ignore")))
+        opening = asyncio.ensure_future(under_test.open(ServiceName("ignore"), OpenOptions(timeout=300)))
         request = await device.wait_request()
         given_up = asyncio.Event()
         request.on_lost = given_up.set
