@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.bench.__main__ import main
 from tests.bench.rows import ROWS
 
 KEYS = ["download", "small", "mixed", "tls-small", "idle"]
 
 
+@pytest.mark.timeout(600)  # the first time, three Go programs are built
 def test_each_kind_of_row_gives_figures_for_its_sides_and_no_load_meets_an_error(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     assert main(["--quick", "--write", str(page), "--rows", *KEYS]) == 0

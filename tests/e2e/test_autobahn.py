@@ -18,6 +18,7 @@ EXCLUDED = ["6.4.*"]
 """They measure, to the second, how early a server fails on bad UTF-8."""
 
 
+@pytest.mark.timeout(600)  # the first time, the suite is fetched
 def test_the_tunnel_changes_no_verdict(installation: Installation, workshop: Workshop, tmp_path: Path) -> None:
     python = autobahn.find_python()
     if python is None:
