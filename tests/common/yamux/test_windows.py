@@ -164,15 +164,25 @@ class TestReceiveWindow:
         assert half(first, 2.0) == MIB
         assert budget.used == 3 * (2 * MIB - 256 * KIB)
 
-    def test_case_6_pressure_brings_no_window_below_256_kib(self) -> None:
+    def test_case_6_under_pressure_a_window_within_its_share_stays(self) -> None:
+        budget = MemoryBudget(16 * MIB)
+        window = receive_window(initial=4 * MIB, budget=budget)
+        window.initial_grant()
+        for _ in range(2):
+            assert budget.reserve(4608 * KIB, held=0)
+        assert budget.share == 4 * MIB
+        assert budget.is_excessive(4 * MIB + 1)
+        half(window, 1.0)
+        assert window.size == 4 * MIB
+
+    @pytest.mark.parametrize("size", [300_000, 512 * KIB, 900_000])
+    def test_case_6_pressure_brings_no_window_below_256_kib(self, size: int) -> None:
         budget = MemoryBudget(MIB)
-        window = receive_window(budget=budget)
-        whole(window, 0.0)
-        assert window.size == 512 * KIB
-        for _ in range(10):
-            budget.reserve(64 * KIB, held=0)
-        assert budget.is_excessive(256 * KIB)
+        window = receive_window(initial=size, budget=budget)
+        window.initial_grant()
         for now in range(5, 10):
+            while budget.reserve(16 * KIB, held=0):  # others take what is left
+                pass
             whole(window, now)
         assert window.size == 256 * KIB
 
