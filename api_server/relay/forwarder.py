@@ -24,9 +24,6 @@ from common.tunnel.stream import StreamSink
 
 __all__ = ["Forwarder"]
 
-_ANSWER_GRACE = 2.0
-"""Seconds beyond the agent's own time limit that the relay is given to say that it has passed."""
-
 
 class Forwarder:
     """Opens streams at one relay.
@@ -36,12 +33,23 @@ class Forwarder:
         key: the internal key; None where a client certificate in `tls` stands for it.
         tls: for `https`; with a client certificate loaded it is mutual TLS.
         connect_timeout: seconds until the TCP (and TLS) connection must stand.
+        answer_grace: seconds beyond the agent's time to answer that the relay is given to say that it is over.
 
     Raises:
         ValueError: `url` is not such a URL.
     """
 
-    __slots__ = ("_authorization", "_connect_timeout", "_host", "_host_header", "_port", "_tls", "opened", "refused")
+    __slots__ = (
+        "_answer_grace",
+        "_authorization",
+        "_connect_timeout",
+        "_host",
+        "_host_header",
+        "_port",
+        "_tls",
+        "opened",
+        "refused",
+    )
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class Forwarder:
         key: Secret | None,
         tls: ssl.SSLContext | None = None,
         connect_timeout: float = 3.0,
+        answer_grace: float = 2.0,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
@@ -61,6 +70,7 @@ class Forwarder:
         # Kept as a Secret: a Forwarder that is printed or pickled must not give the key away.
         self._authorization = Secret(f"Authorization: Bearer {key.reveal()}\r\n" if key is not None else "")
         self._connect_timeout = connect_timeout
+        self._answer_grace = answer_grace
         self.opened = 0
         """Streams opened so far."""
         self.refused = 0
@@ -119,7 +129,7 @@ class Forwarder:
             except (OSError, TimeoutError) as exc:
                 raise RelayUnavailableError(f"no connection to the relay at {self._host_header}") from exc
             try:
-                async with asyncio.timeout(options.timeout + _ANSWER_GRACE):
+                async with asyncio.timeout(options.timeout + self._answer_grace):
                     await answered
             except TimeoutError as exc:
                 raise ServiceTimeoutError(f"no answer to the open within {options.timeout:g} s") from exc

@@ -184,6 +184,7 @@ class FakeRelay:
         self.ready = True
         self._events: list[bytes] = []
         self._event_added = asyncio.Event()
+        self._breaks = 0
         self._tls = tls
         self._epoch = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,8 +194,7 @@ class FakeRelay:
     @property
     def url(self) -> str:
         scheme = "https" if self._tls else "http"
-        host = "localhost" if self._tls else "127.0.0.1"
-        return f"{scheme}://{host}:{self._server.sockets[0].getsockname()[1]}"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> FakeRelay:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls, limit=2**20)
@@ -236,6 +236,11 @@ class FakeRelay:
     def tell_raw(self, text: bytes) -> None:
         """Send bytes of an event stream."""
         self._events.append(text)
+        self._event_added.set()
+
+    def break_events(self) -> None:
+        """End the event streams of all who follow."""
+        self._breaks += 1
         self._event_added.set()
 
     async def wait_opens(self, number: int) -> None:
@@ -353,16 +358,16 @@ class FakeRelay:
 
     async def _send_events(self, writer: asyncio.StreamWriter, last_event_id: str | None) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        sent = 0
+        sent, breaks = 0, self._breaks
         if last_event_id is not None:
             marker = f"id: {last_event_id}\n".encode()
             sent = next((i + 1 for i, event in enumerate(self._events) if marker in event), 0)
         while True:
             self._event_added.clear()
+            if self._breaks != breaks:
+                raise ConnectionResetError("the stream of events is broken off")
             for event in self._events[sent:]:
                 sent += 1
-                if event == b"":
-                    return
                 writer.write(event)
             await writer.drain()
             await self._event_added.wait()
