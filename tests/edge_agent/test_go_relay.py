@@ -13,7 +13,7 @@ import trio
 
 from tests.edge_agent.running import TOKEN, running_agent
 from tests.edge_agent.services import echo, refusing_port, reset, serve
-from tests.golang import GoMissingError, build
+from tests.golang import build
 
 pytestmark = pytest.mark.anyio
 
@@ -26,10 +26,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def relay_side() -> Path:
-    try:
-        return build("relay-side")
-    except GoMissingError as exc:
-        pytest.skip(str(exc))
+    return build("relay-side")
 
 
 async def http(stream: trio.SocketStream) -> None:

@@ -34,7 +34,7 @@ def build(name: str) -> Path:
     """
     go = shutil.which("go")
     if go is None:
-        raise GoMissingError("no `go` on PATH: apt-get install golang-go")
+        raise GoMissingError("no `go` on PATH: `make test`, run as root, installs Debian's golang-go")
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "CGO_ENABLED": "0"}
     environment.setdefault("GOCACHE", str(_CACHE / "objects"))
 
