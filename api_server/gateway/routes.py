@@ -100,12 +100,18 @@ class DeviceRouter:
         self._others = others
         self._known: dict[bytes, ServiceTarget] = {}
 
+    def __len__(self) -> int:
+        """Targets kept ready."""
+        return len(self._known)
+
     def route(self, host: bytes, path: bytes) -> Route | None:
         if self._suffix:
             name = _PORT.sub(b"", host.lower()).removesuffix(b".")
             if name.endswith(self._suffix):
-                match = _HOST.fullmatch(name.removesuffix(self._suffix))
-                target = self._target(host, match, raw=False, prefix=b"") if match is not None else None
+                target = self._known.get(name)
+                if target is None:
+                    match = _HOST.fullmatch(name.removesuffix(self._suffix))
+                    target = self._target(name, match, raw=False, prefix=b"") if match is not None else None
                 return Route(target, path) if target is not None else None
         match = _PATH.match(path)
         if match is None:
