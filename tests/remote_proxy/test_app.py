@@ -122,6 +122,14 @@ async def test_a_second_signal_ends_the_grace(start: Start, tmp_path: Path) -> N
     assert run.end() == 0
 
 
+def test_signals_that_go_on_to_the_end_do_not_make_it_a_failure(start: Start) -> None:
+    run = start()
+    run.read_line("ready")
+    while run.process.poll() is None:
+        run.process.send_signal(signal.SIGTERM)
+    assert run.process.returncode == 0
+
+
 def new_token(folder: Path) -> Secret:
     now = time.time()
     return SessionTokenSigner.from_file(folder / "signing.json").sign(

@@ -49,6 +49,21 @@ async def test_the_tunnel_and_its_streams_are_gone_when_the_call_returns(
     assert relay.metric("revocations") == 1
 
 
+async def test_the_session_has_left_the_store_within_the_call(relay: RunningRelay) -> None:
+    """Not in the next turn of the loop: nobody may find it, however quick."""
+    await relay.attach("cam")
+    tunnel = relay.store.lookup_device_nowait(relay.team, "cam")
+    assert relay.relay.revocations.revoke(tunnel.revocation_keys[0], relay.now + 60) == 1
+    assert len(relay.store) == 0
+
+
+async def test_a_tunnel_that_has_ended_is_not_closed_again(relay: RunningRelay) -> None:
+    cam = await relay.attach("cam")
+    cam.close()
+    await relay.until(lambda: relay.metric("tunnels") == 0)
+    assert await revoke(relay, "cam", "device") == 0
+
+
 async def test_a_device_whose_credential_was_revoked_returns_with_another(relay: RunningRelay) -> None:
     await relay.attach("cam", credential="lost")
     assert await revoke(relay, "lost", "credential") == 1

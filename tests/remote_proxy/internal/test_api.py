@@ -277,6 +277,17 @@ async def test_totals_never_fall_when_a_tunnel_ends(relay: RunningRelay) -> None
     assert totals[2] >= totals[0] + 1_000
 
 
+async def test_what_a_tunnel_carried_is_counted_when_it_ends(relay: RunningRelay) -> None:
+    """Also if nobody looked at the metrics meanwhile."""
+    device = await relay.attach("cam")
+    async with open_stream(relay) as client:
+        client.send(b"x" * 5_000)
+        await client.read(5_000)
+    device.close()
+    await relay.until(lambda: relay.metric("tunnels") == 0)
+    assert relay.metric("payload_bytes_total", direction="in") >= 5_000
+
+
 async def test_metrics_in_the_format_that_is_asked_for(relay: RunningRelay) -> None:
     async with http(relay, Accept="application/openmetrics-text; version=1.0.0") as client:
         answer = await client.get("/metrics")
