@@ -55,10 +55,12 @@ class RelayMetrics(Collector):
 
     async def expose(self, registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
         """The text of `registry`, with the totals brought up to date in steps that do not hold up the loop."""
+        streams = 0
         for number, tunnel in enumerate(self.live, start=1):
-            tunnel.account()
+            streams += tunnel.account()
             if number % _BATCH == 0:
                 await asyncio.sleep(0)
+        self.traffic.streams = streams
         return expose(registry, accept)
 
     def collect(self) -> Iterator[Metric]:
@@ -79,6 +81,7 @@ class RelayMetrics(Collector):
 
     def _streams(self) -> Iterator[Metric]:
         traffic = self.traffic
+        yield _gauge("streams", "Open streams that carry a service.", traffic.streams)
         yield _counter("streams_opened", "Streams that a device accepted.", traffic.opened)
         yield _counters("stream_opens_failed", "Streams that did not open, by code.", "code", traffic.opens_failed)
         family = CounterMetricFamily(

@@ -257,14 +257,16 @@ class LiveTunnel:
             self._draining = True
             self._tunnel.drain(reconnect_after=reconnect_after)
 
-    def account(self) -> None:
-        """Add what was carried since the last call to the relay's totals."""
-        if self._tunnel is not None:
-            statistics = self._tunnel.statistics()
-            bytes_in, bytes_out = self._counted
-            self._context.traffic.bytes_in += statistics.bytes_in - bytes_in
-            self._context.traffic.bytes_out += statistics.bytes_out - bytes_out
-            self._counted = (statistics.bytes_in, statistics.bytes_out)
+    def account(self) -> int:
+        """Add what was carried since the last call to the relay's totals; returns the streams that are open."""
+        if self._tunnel is None:
+            return 0
+        statistics = self._tunnel.statistics()
+        bytes_in, bytes_out = self._counted
+        self._context.traffic.bytes_in += statistics.bytes_in - bytes_in
+        self._context.traffic.bytes_out += statistics.bytes_out - bytes_out
+        self._counted = (statistics.bytes_in, statistics.bytes_out)
+        return statistics.streams
 
     # common.tunnel.interfaces.RelayHandler
 

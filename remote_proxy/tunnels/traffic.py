@@ -1,4 +1,4 @@
-"""What the tunnels have carried and refused, counted for metrics without a label a device."""
+"""What the tunnels carry, have carried and refused, counted for metrics without a label a device."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ __all__ = ["Traffic"]
 
 
 class Traffic:
-    """Totals since the start; every field only rises. Plain integers, because they are read at a scrape alone."""
+    """Totals since the start, which only rise, and the streams of now. Plain integers, read at a scrape alone."""
 
-    __slots__ = ("bytes_in", "bytes_out", "opened", "opens_failed", "tunnels_closed", "tunnels_opened")
+    __slots__ = ("bytes_in", "bytes_out", "opened", "opens_failed", "streams", "tunnels_closed", "tunnels_opened")
 
     def __init__(self) -> None:
         self.bytes_in = 0
         """Payload bytes from devices."""
         self.bytes_out = 0
         """Payload bytes to devices."""
+        self.streams = 0
+        """Open streams that carry a service, as of the last count."""
         self.opened = 0
         """Streams that a device accepted."""
         self.opens_failed: Counter[str] = Counter()

@@ -246,6 +246,7 @@ async def test_metrics_count_what_happened_and_name_no_device(relay: RunningRela
     assert samples["homeport_relay_tunnels",] == 1
     assert samples["homeport_relay_tunnels_opened_total", "homeport.v1"] == 1
     assert samples["homeport_relay_handshakes_total", "admitted"] == 1
+    assert samples["homeport_relay_streams",] == 1
     assert samples["homeport_relay_streams_opened_total",] == 1
     assert samples["homeport_relay_payload_bytes_total", "in"] >= 5_000
     assert samples["homeport_relay_payload_bytes_total", "out"] >= 5_000
