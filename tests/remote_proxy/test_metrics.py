@@ -20,7 +20,7 @@ async def test_the_reference_lists_each_metric_with_its_type_and_labels(relay: R
     await relay.attach("cam")
     written = {
         name: (kind, set(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE)
+        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     }
     families = [family for family in relay.relay.registry.collect() if family.name.startswith("homeport_")]
     assert set(written) == {family.name for family in families}
