@@ -60,10 +60,19 @@ async def _serve(settings: RelaySettings) -> None:
         get_logger("relay").info("ready", tunnel=relay.tunnel_url, internal=relay.internal_url)
         await stop.wait()
         await relay.drain()
-        for number in _SIGNALS:
-            # What is left takes a moment and cannot be hurried; another signal now must not turn success into failure.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals(loop)
+
+
+def _ignore_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """What is left takes a moment and cannot be hurried: another signal now must not turn success into failure.
+
+    The loop puts the default action back when it lets go of a signal, so they are held back for that moment.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def _raise_descriptor_limit(wanted: int) -> None:
