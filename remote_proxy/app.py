@@ -53,26 +53,17 @@ async def _serve(settings: RelaySettings) -> None:
             stop.set()
 
         for number in _SIGNALS:
-            loop.add_signal_handler(number, on_signal)
+            # Not by the loop, which puts the default action back when it closes: a supervisor that repeats its signal
+            # would then turn a drain that went well into a failure.
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
         if settings.ready_file is not None:
             ready = {"pid": os.getpid(), "tunnel": relay.tunnel_url, "internal": relay.internal_url}
             write_public(settings.ready_file, json.dumps(ready) + "\n")
         get_logger("relay").info("ready", tunnel=relay.tunnel_url, internal=relay.internal_url)
         await stop.wait()
         await relay.drain()
-        _ignore_signals(loop)
-
-
-def _ignore_signals(loop: asyncio.AbstractEventLoop) -> None:
-    """What is left takes a moment and cannot be hurried: another signal now must not turn success into failure.
-
-    The loop puts the default action back when it lets go of a signal, so they are held back for that moment.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    for number in _SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # what is left takes a moment and cannot be hurried
 
 
 def _raise_descriptor_limit(wanted: int) -> None:
