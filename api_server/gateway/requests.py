@@ -1,8 +1,8 @@
 """A request head: read once, and rewritten once into what the service gets.
 
-    RequestFields   what the field section says, and the lines of it that go on; the same for two requests with the same
-                    fields, so a connection keeps the last one instead of reading the next alike
-    RequestHead     a request line with its fields
+    RequestFields   what the field section says, and the lines of it that go on; made of its bytes alone, so that for
+                    the same bytes it need not be made again
+    RequestHead     a request line with its fields, of one client
 
 What does not go on: the credential that authenticated, Homeport's cookies, `X-Homeport-*`, everything that is about the
 client's own connection, and what a client could use to say where it comes from (see `forwarding`).
@@ -35,7 +35,8 @@ from api_server.gateway.fields import (
     sort_fields,
     without_homeport_cookies,
 )
-from api_server.gateway.forwarding import Client, is_traceparent, traceparent
+from api_server.gateway.forwarding import Claims, Client, is_traceparent, read_claims, traceparent
+from api_server.gateway.memo import Memo
 from api_server.gateway.paths import SplitTarget, check_path, is_authority, split_target
 from common.errors import HomeportError
 
@@ -65,6 +66,9 @@ _PASSED: Final = frozenset(
 )
 """What a service gets as it came."""
 
+_MAX_REMEMBERED: Final = 8 * 1024
+"""Bytes of a head that its connection remembers."""
+
 _NOWHERE: Final = SplitTarget(None, b"/", None)
 
 
@@ -85,19 +89,23 @@ class RequestFields(NamedTuple):
     """The credential is one that a browser adds by itself (HTTP Basic)."""
     cross_site: bool
     """A browser says that another site makes it ask."""
-    address: str
-    """Of the client, for limits."""
+    claims: Claims | None
+    """What it says about where it comes from."""
     trace: bytes | None
     """The `traceparent` that came with it."""
     lines: bytes
-    """What goes on to the service, but for `traceparent` and `X-Forwarded-Prefix`."""
+    """What goes on to the service as it came."""
+    private: bool
+    """It holds cookies: it is not remembered beyond its connection. A token is, for seconds: programs open a connection
+    for each request, browsers do not."""
     refusal: HomeportError | None
     """What forbids to serve it."""
 
 
 class RequestHead(NamedTuple):
-    """A request, up to its body. A tuple because one is made for each request, and a tuple costs least."""
+    """A request, up to its body. A tuple because one is made for nearly each request, and a tuple costs least."""
 
+    client: Client
     method: bytes
     target: SplitTarget
     http_1_1: bool
@@ -106,6 +114,11 @@ class RequestHead(NamedTuple):
     """As it came."""
     refusal: HomeportError | None
     """Why it is not served, although it is well framed: the connection can go on."""
+
+    @property
+    def address(self) -> str:
+        """Of the client, for limits."""
+        return self.client.original_address(self.fields.claims)
 
     @property
     def has_body(self) -> bool:
@@ -137,6 +150,7 @@ class RequestHead(NamedTuple):
                 path,
                 b" HTTP/1.1\r\n" if query is None else b"?%b HTTP/1.1\r\n" % query,
                 self.fields.lines,
+                self.client.forwarded(self.fields.host, self.fields.claims),
                 b"X-Forwarded-Prefix: %b\r\n" % prefix if prefix else b"",
                 b"traceparent: %b\r\n\r\n" % traceparent(self.fields.trace),
             )
@@ -148,17 +162,20 @@ class RequestReader:
 
     Args:
         client: whose connection it is.
+        memo: remembers field sections.
         max_target: bytes of a request target.
         max_fields: field lines of a head.
     """
 
-    __slots__ = ("_client", "_last", "_last_section", "_max_fields", "_max_target")
+    __slots__ = ("_client", "_last", "_last_fields", "_last_section", "_max_fields", "_max_target", "_memo")
 
-    def __init__(self, client: Client, *, max_target: int, max_fields: int) -> None:
+    def __init__(self, client: Client, memo: Memo[RequestFields], *, max_target: int, max_fields: int) -> None:
         self._client = client
+        self._memo = memo
         self._max_target = max_target
         self._max_fields = max_fields
-        self._last: RequestFields | None = None
+        self._last: RequestHead | None = None
+        self._last_fields: RequestFields | None = None
         self._last_section = b""
 
     def check_start(self, received: bytes) -> None:
@@ -185,6 +202,8 @@ class RequestReader:
         Raises:
             BadRequestError, HeadTooLargeError, TargetTooLongError: where it ends, or its body, cannot be relied on.
         """
+        if self._last is not None and head == self._last.received:
+            return self._last  # a client that polls
         line = _REQUEST_LINE.match(head)
         if line is None:
             raise BadRequestError("the request line is not that of HTTP/1.1 or 1.0")
@@ -200,22 +219,32 @@ class RequestReader:
             if target.query is not None:
                 presented((), target.query)  # refuses a token in there
         except HomeportError as exc:
-            refusal, target = exc, _NOWHERE
+            refusal, target = _detached(exc), _NOWHERE
         fields = self._fields(head, line, target.authority)
         if refusal is None:
             refusal = fields.refusal
         if refusal is None and fields.ambient and fields.cross_site and (method not in SAFE_METHODS or fields.upgrade):
             refusal = CrossSiteError("a browser may follow links to a device, but not act on behalf of another site")
-        return RequestHead(method, target, minor == b"1", fields, head, refusal)
+        request = RequestHead(self._client, method, target, minor == b"1", fields, head, refusal)
+        self._last = request if len(head) <= _MAX_REMEMBERED else None
+        return request
 
     def _fields(self, head: bytes, line: re.Match[bytes], authority: bytes | None) -> RequestFields:
         # The version is part of what is compared, because a section may be right for one and wrong for the other.
         section = head[line.start(3) :]
-        if self._last is not None and section == self._last_section and authority is None:
-            return self._last
-        fields = self._understand(section, authority)
-        if authority is None:
-            self._last, self._last_section = fields, section
+        if authority is not None:
+            return self._understand(section, authority)
+        if self._last_fields is not None and section == self._last_section:
+            return self._last_fields
+        fields = self._memo.get(section)
+        if fields is None:
+            fields = self._understand(section, None)
+            if not fields.private:
+                self._memo.put(section, fields)
+        if not fields.host:
+            fields = self._understand(section, self._client.local())  # HTTP/1.0 need not say it
+        if len(section) <= _MAX_REMEMBERED:
+            self._last_fields, self._last_section = fields, section
         return fields
 
     def _understand(self, section: bytes, authority: bytes | None) -> RequestFields:
@@ -234,7 +263,7 @@ class RequestReader:
         if framing.chunked and not http_1_1:
             # RFC 9112 section 6.1: such a message must be treated as if its framing was faulty.
             raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
-        host = self._host(fields.values(FieldKind.HOST), http_1_1, authority)
+        host = _host(fields.values(FieldKind.HOST), http_1_1, authority)
         options = fields.options
         upgrade = _upgrade(fields.values(FieldKind.UPGRADE)) if http_1_1 and b"upgrade" in options else b""
         trailers = b"te" in options and any(b"trailers" in value.lower() for value in fields.values(FieldKind.TE))
@@ -244,7 +273,7 @@ class RequestReader:
         try:
             credential = presented(carriers)
         except HomeportError as exc:
-            refusal = exc
+            refusal = _detached(exc)
         expect = b", ".join(fields.values(FieldKind.EXPECT)).lower()
         if expect not in (b"", b"100-continue"):
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
@@ -259,7 +288,6 @@ class RequestReader:
             framing_line(framing),
             _connection_lines(upgrade, trailers=trailers) if upgrade or trailers else b"",
             b"Expect: 100-continue\r\n" if expects_continue else b"",
-            self._client.forwarded(host, fields),
         )
         return RequestFields(
             host=host,
@@ -271,21 +299,29 @@ class RequestReader:
             credential=credential,
             ambient=credential is not None and _is_basic(carriers, credential),
             cross_site=_is_cross_site(fields, host),
-            address=self._client.original_address(fields),
+            claims=read_claims(fields),
             trace=trace,
             lines=b"".join(lines),
+            private=FieldKind.COOKIE in fields.special,
             refusal=refusal,
         )
 
-    def _host(self, hosts: list[bytes], http_1_1: bool, authority: bytes | None) -> bytes:
-        """The one host that the request is for (RFC 9112 section 3.2)."""
-        if len(hosts) > 1 or (http_1_1 and not hosts):
-            raise MalformedError("a request has one Host")
-        if hosts and not is_authority(hosts[0]):
-            raise MalformedError("the Host is not a host")
-        if authority is not None:
-            return authority
-        return hosts[0] if hosts else self._client.local
+
+def _detached(error: HomeportError) -> HomeportError:
+    """The error without the frames that it was raised in: it may be kept for long."""
+    error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _host(hosts: list[bytes], http_1_1: bool, authority: bytes | None) -> bytes:
+    """The one host that the request is for (RFC 9112 section 3.2); empty if an HTTP/1.0 request does not say."""
+    if len(hosts) > 1 or (http_1_1 and not hosts):
+        raise MalformedError("a request has one Host")
+    if hosts and not is_authority(hosts[0]):
+        raise MalformedError("the Host is not a host")
+    if authority is not None:
+        return authority
+    return hosts[0] if hosts else b""
 
 
 def _passed_on(fields: SortedFields, credential: Presented | None, *, with_state: bool) -> bytes:
