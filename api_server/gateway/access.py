@@ -7,8 +7,6 @@ A team that the identity has nothing to do with is answered like a device that d
 
 from __future__ import annotations
 
-from typing import Final
-
 from api_server.auth.errors import ForbiddenError, TooManyAttemptsError, UnauthenticatedError
 from api_server.auth.interfaces import PENDING, Action, Authenticator, Decision, Identity, Pending
 from api_server.gateway.errors import NoRouteError, NoSuchDeviceError, RateLimitedError
@@ -16,10 +14,6 @@ from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
 
 __all__ = ["Gatekeeper"]
-
-# A member of an enum is found by a descriptor, which costs more than a look into the module.
-_CALL: Final = Action.GATEWAY_CALL
-_ALLOWED: Final = Decision.ALLOWED
 
 
 class Gatekeeper:
@@ -45,7 +39,7 @@ class Gatekeeper:
         if presented is None:
             raise UnauthenticatedError("send an API token: Authorization: Bearer hp_...")
         try:
-            return _known(self._authenticator.authenticate_nowait(presented.credential, address=head.address))
+            return _known(self._authenticator.authenticate_nowait(presented.credential, address=head.fields.address))
         except TooManyAttemptsError as exc:
             raise RateLimitedError(exc.detail, retry_after=exc.retry_after) from exc
 
@@ -62,7 +56,7 @@ class Gatekeeper:
         presented = head.fields.credential
         assert presented is not None
         try:
-            found = await self._authenticator.authenticate(presented.credential, address=head.address)
+            found = await self._authenticator.authenticate(presented.credential, address=head.fields.address)
         except TooManyAttemptsError as exc:
             raise RateLimitedError(exc.detail, retry_after=exc.retry_after) from exc
         known = _known(found)
@@ -80,12 +74,13 @@ class Gatekeeper:
         if route is None:
             raise NoRouteError("nothing is served at this path")
         target = route.target
-        decision = identity.decide(_CALL, target.team)
-        if decision is _ALLOWED:
-            return route
-        if decision is Decision.FORBIDDEN:
-            raise ForbiddenError(f"the token may not call services of the team {target.team}")
-        raise NoSuchDeviceError(f"there is no device {target.device} in a team {target.team} of yours")
+        match identity.decide(Action.GATEWAY_CALL, target.team):
+            case Decision.ALLOWED:
+                return route
+            case Decision.FORBIDDEN:
+                raise ForbiddenError(f"the token may not call services of the team {target.team}")
+            case Decision.UNKNOWN_TEAM:
+                raise NoSuchDeviceError(f"there is no device {target.device} in a team {target.team} of yours")
 
 
 def _known(identity: Identity | Pending | None) -> Identity | Pending:

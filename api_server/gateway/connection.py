@@ -101,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "bucket",
+        "client",
         "deadline",
         "ended",
         "requests",
@@ -108,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    client: Client
     requests: RequestReader
 
     def __init__(self, core: GatewayCore, registry: ConnectionRegistry) -> None:
@@ -149,14 +151,12 @@ class ClientConnection(asyncio.Protocol):
         core = self._core
         limits = core.limits
         self._transport.set_write_buffer_limits(high=limits.high_water_bytes, low=limits.high_water_bytes // 4)
-        client = Client(
+        self.client = Client(
             _host(transport.get_extra_info("peername")),
-            lambda: _host_and_port(transport.get_extra_info("sockname")),
+            _host_and_port(transport.get_extra_info("sockname")),
             limits.trusted_proxies,
         )
-        self.requests = RequestReader(
-            client, core.known_requests, max_target=limits.max_target_bytes, max_fields=limits.max_fields
-        )
+        self.requests = RequestReader(self.client, max_target=limits.max_target_bytes, max_fields=limits.max_fields)
         self._registry.enter(self)
         core.wheel.arm(self, core.clock.monotonic() + limits.header_timeout)
         if len(self._registry) > limits.max_connections:
@@ -293,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
                 self.close()
             return
         self._scanned = 0
-        self.arm(self._core.wheel.now + self._core.limits.keepalive_timeout)
+        self.arm(self._core.clock.monotonic() + self._core.limits.keepalive_timeout)
         self._advance()
 
     def refuse(self, error: HomeportError, *, realm: str | None = None, head_only: bool = False) -> None:

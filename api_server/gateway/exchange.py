@@ -75,10 +75,6 @@ class _Phase(Enum):
     OVER = "over"
 
 
-# A member of an enum is found by a descriptor, which costs more than a look into the module.
-_SEEKING, _UNDER_WAY, _REFUSED, _OVER = _Phase
-
-
 class Exchange:
     """One request of a client; `Activity` to its connection, `StreamSink` to the stream it goes out on.
 
@@ -124,7 +120,7 @@ class Exchange:
         self._stream: RelayStream | None = None
         self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
-        self._phase = _SEEKING
+        self._phase = _Phase.SEEKING
         self._idle = core.limits.stream_idle_timeout
         self._began = core.clock.monotonic()
 
@@ -143,10 +139,9 @@ class Exchange:
         head, core = self._head, self._core
         if not self._body.complete:
             self._held = self._connection.take_ahead()
-        if head.refusal is not None:
-            self._refuse(head.refusal)
-            return
         try:
+            if head.refusal is not None:
+                raise head.refusal
             self._check_size(head.fields.framing.length or 0)
             self._route = core.router.route(head.fields.host, head.target.path)
             identity = core.gatekeeper.identify_nowait(head)
@@ -231,12 +226,12 @@ class Exchange:
             self._hand_over(self._raw.begin(self._core, self._connection, stream), stream)
             return
         self._stream = stream
-        self._phase = _UNDER_WAY
+        self._phase = _Phase.UNDER_WAY
         stream.attach(self)
-        if self._phase is not _UNDER_WAY:
+        if self._phase is not _Phase.UNDER_WAY:
             return  # the stream had ended already, and that has been dealt with
         head = self._head.for_service(self._route.path or b"/", self._route.target.prefix)
-        self._connection.arm(self._core.wheel.now + self._core.limits.service_timeout)
+        self._connection.arm(self._core.clock.monotonic() + self._core.limits.service_timeout)
         if self._body.complete:
             stream.write(head)
         else:
@@ -250,7 +245,7 @@ class Exchange:
         if self._stream is not None:
             self._stream.reset()
             self._stream = None
-        self._phase = _SEEKING
+        self._phase = _Phase.SEEKING
         self._connection.arm(NEVER)
         self._task = self._core.spawn(self._seek(identified=True, fresh=True))
 
@@ -290,13 +285,13 @@ class Exchange:
     def client_data(self, data: bytes) -> None:
         if self._body.complete:
             self._connection.hold_ahead(data)
-        elif self._phase is _UNDER_WAY:
+        elif self._phase is _Phase.UNDER_WAY:
             limits = self._core.limits
             self._connection.arm(
                 self._core.wheel.now + (limits.service_timeout if self._answer.head is None else self._idle)
             )
             self._pass_on(data, [])
-        elif self._phase is _SEEKING:
+        elif self._phase is _Phase.SEEKING:
             self._held += data
         else:
             self._discard(data)
@@ -322,7 +317,7 @@ class Exchange:
             self._stream.resume_reading()
 
     def due(self, now: float) -> None:  # noqa: ARG002
-        if self._connection.ended or self._phase is not _UNDER_WAY or self._answer.head is not None:
+        if self._connection.ended or self._phase is not _Phase.UNDER_WAY or self._answer.head is not None:
             self._abandon(ResetCode.TIMEOUT)
         else:
             limit = self._core.limits.service_timeout
@@ -331,7 +326,7 @@ class Exchange:
     # StreamSink
 
     def data_received(self, data: Buffer) -> None:
-        if self._phase is not _UNDER_WAY:
+        if self._phase is not _Phase.UNDER_WAY:
             return
         assert isinstance(data, bytes)
         answer, connection = self._answer, self._connection
@@ -390,15 +385,14 @@ class Exchange:
         assert stream is not None
         assert answer.head is not None
         self._stream = None
-        self._phase = _OVER
+        self._phase = _Phase.OVER
         stream.resume_reading()  # the client may be behind; for the service the exchange is over
         if not self._body.complete or (answer.bounded and not reusable):
             stream.reset()
         elif answer.bounded and answer.head.persistent:
-            # The wheel's time may be half a second old: the stream then counts as idle for longer than it is.
-            self._core.dialer.pool.put(stream, self._core.wheel.now)
+            self._core.dialer.pool.put(stream, self._core.clock.monotonic())
         else:
-            self._core.dialer.pool.retire(stream, self._core.wheel.now)
+            self._core.dialer.pool.retire(stream, self._core.clock.monotonic())
         self._connection.finish(persistent=answer.persistent, unread=not self._body.complete)
 
     def _upgrade(self, head: bytes, early: bytes) -> None:
@@ -414,14 +408,14 @@ class Exchange:
 
     def _hand_over(self, successor: Splice | WebSocketSplice, stream: RelayStream) -> None:
         """The rest is raw."""
-        self._phase = _OVER
+        self._phase = _Phase.OVER
         self._core.metrics.tunnels += 1
         stream.attach(successor)
         self._connection.become(successor)
 
     def _stream_ended(self) -> None:
         """The stream is over before the response is complete."""
-        if self._phase is not _UNDER_WAY or self._stream is None:
+        if self._phase is not _Phase.UNDER_WAY or self._stream is None:
             return
         if self._stream.used and self._head.repeatable and not self._answer.touched:
             self._redial()
@@ -431,7 +425,7 @@ class Exchange:
             self._abandon(ResetCode.CANCELLED)
 
     def _redirect(self, location: bytes) -> None:
-        self._phase = _OVER
+        self._phase = _Phase.OVER
         persistent = self._may_persist()
         self._core.metrics.responses[308] += 1
         self._connection.write(redirect_response(location, close=not persistent, now=self._core.clock.wall()))
@@ -459,7 +453,7 @@ class Exchange:
         if close or body.complete:
             connection.finish(persistent=not close, unread=not body.complete)
             return
-        self._phase = _REFUSED
+        self._phase = _Phase.REFUSED
         connection.arm(self._core.clock.monotonic() + self._core.limits.header_timeout)
         connection.resume_reading()
         self._discard(self._held)
@@ -470,7 +464,7 @@ class Exchange:
         if end < len(data):
             self._connection.hold_ahead(data[end:])
         if self._body.complete:
-            self._phase = _OVER
+            self._phase = _Phase.OVER
             self._connection.finish(persistent=True)
 
     def _abandon(self, code: ResetCode) -> None:
@@ -480,7 +474,7 @@ class Exchange:
 
     def _drop(self, code: ResetCode) -> None:
         """Give up what the exchange holds."""
-        self._phase = _OVER
+        self._phase = _Phase.OVER
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

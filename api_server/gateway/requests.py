@@ -1,8 +1,8 @@
 """A request head: read once, and rewritten once into what the service gets.
 
-    RequestFields   what the field section says, and the lines of it that go on; made of its bytes alone, so that for
-                    the same bytes it need not be made again
-    RequestHead     a request line with its fields, of one client
+    RequestFields   what the field section says, and the lines of it that go on; the same for two requests with the same
+                    fields, so a connection keeps the last one instead of reading the next alike
+    RequestHead     a request line with its fields
 
 What does not go on: the credential that authenticated, Homeport's cookies, `X-Homeport-*`, everything that is about the
 client's own connection, and what a client could use to say where it comes from (see `forwarding`).
@@ -35,8 +35,7 @@ from api_server.gateway.fields import (
     sort_fields,
     without_homeport_cookies,
 )
-from api_server.gateway.forwarding import Claims, Client, is_traceparent, read_claims, traceparent
-from api_server.gateway.memo import Memo
+from api_server.gateway.forwarding import Client, is_traceparent, traceparent
 from api_server.gateway.paths import SplitTarget, check_path, is_authority, split_target
 from common.errors import HomeportError
 
@@ -66,9 +65,6 @@ _PASSED: Final = frozenset(
 )
 """What a service gets as it came."""
 
-_MAX_REMEMBERED: Final = 8 * 1024
-"""Bytes of a head that its connection remembers."""
-
 _NOWHERE: Final = SplitTarget(None, b"/", None)
 
 
@@ -89,23 +85,19 @@ class RequestFields(NamedTuple):
     """The credential is one that a browser adds by itself (HTTP Basic)."""
     cross_site: bool
     """A browser says that another site makes it ask."""
-    claims: Claims | None
-    """What it says about where it comes from."""
+    address: str
+    """Of the client, for limits."""
     trace: bytes | None
     """The `traceparent` that came with it."""
     lines: bytes
-    """What goes on to the service as it came."""
-    private: bool
-    """It holds cookies: it is not remembered beyond its connection. A token is, for seconds: programs open a connection
-    for each request, browsers do not."""
+    """What goes on to the service, but for `traceparent` and `X-Forwarded-Prefix`."""
     refusal: HomeportError | None
     """What forbids to serve it."""
 
 
 class RequestHead(NamedTuple):
-    """A request, up to its body. A tuple because one is made for nearly each request, and a tuple costs least."""
+    """A request, up to its body. A tuple because one is made for each request, and a tuple costs least."""
 
-    client: Client
     method: bytes
     target: SplitTarget
     http_1_1: bool
@@ -114,11 +106,6 @@ class RequestHead(NamedTuple):
     """As it came."""
     refusal: HomeportError | None
     """Why it is not served, although it is well framed: the connection can go on."""
-
-    @property
-    def address(self) -> str:
-        """Of the client, for limits."""
-        return self.client.original_address(self.fields.claims)
 
     @property
     def has_body(self) -> bool:
@@ -150,7 +137,6 @@ class RequestHead(NamedTuple):
                 path,
                 b" HTTP/1.1\r\n" if query is None else b"?%b HTTP/1.1\r\n" % query,
                 self.fields.lines,
-                self.client.forwarded(self.fields.host, self.fields.claims),
                 b"X-Forwarded-Prefix: %b\r\n" % prefix if prefix else b"",
                 b"traceparent: %b\r\n\r\n" % traceparent(self.fields.trace),
             )
@@ -162,20 +148,17 @@ class RequestReader:
 
     Args:
         client: whose connection it is.
-        memo: remembers field sections.
         max_target: bytes of a request target.
         max_fields: field lines of a head.
     """
 
-    __slots__ = ("_client", "_last", "_last_fields", "_last_section", "_max_fields", "_max_target", "_memo")
+    __slots__ = ("_client", "_last", "_last_section", "_max_fields", "_max_target")
 
-    def __init__(self, client: Client, memo: Memo[RequestFields], *, max_target: int, max_fields: int) -> None:
+    def __init__(self, client: Client, *, max_target: int, max_fields: int) -> None:
         self._client = client
-        self._memo = memo
         self._max_target = max_target
         self._max_fields = max_fields
-        self._last: RequestHead | None = None
-        self._last_fields: RequestFields | None = None
+        self._last: RequestFields | None = None
         self._last_section = b""
 
     def check_start(self, received: bytes) -> None:
@@ -202,8 +185,6 @@ class RequestReader:
         Raises:
             BadRequestError, HeadTooLargeError, TargetTooLongError: where it ends, or its body, cannot be relied on.
         """
-        if self._last is not None and head == self._last.received:
-            return self._last  # a client that polls
         line = _REQUEST_LINE.match(head)
         if line is None:
             raise BadRequestError("the request line is not that of HTTP/1.1 or 1.0")
@@ -219,32 +200,22 @@ class RequestReader:
             if target.query is not None:
                 presented((), target.query)  # refuses a token in there
         except HomeportError as exc:
-            refusal, target = _detached(exc), _NOWHERE
+            refusal, target = exc, _NOWHERE
         fields = self._fields(head, line, target.authority)
         if refusal is None:
             refusal = fields.refusal
         if refusal is None and fields.ambient and fields.cross_site and (method not in SAFE_METHODS or fields.upgrade):
             refusal = CrossSiteError("a browser may follow links to a device, but not act on behalf of another site")
-        request = RequestHead(self._client, method, target, minor == b"1", fields, head, refusal)
-        self._last = request if len(head) <= _MAX_REMEMBERED else None
-        return request
+        return RequestHead(method, target, minor == b"1", fields, head, refusal)
 
     def _fields(self, head: bytes, line: re.Match[bytes], authority: bytes | None) -> RequestFields:
         # The version is part of what is compared, because a section may be right for one and wrong for the other.
         section = head[line.start(3) :]
-        if authority is not None:
-            return self._understand(section, authority)
-        if self._last_fields is not None and section == self._last_section:
-            return self._last_fields
-        fields = self._memo.get(section)
-        if fields is None:
-            fields = self._understand(section, None)
-            if not fields.private:
-                self._memo.put(section, fields)
-        if not fields.host:
-            fields = self._understand(section, self._client.local())  # HTTP/1.0 need not say it
-        if len(section) <= _MAX_REMEMBERED:
-            self._last_fields, self._last_section = fields, section
+        if self._last is not None and section == self._last_section and authority is None:
+            return self._last
+        fields = self._understand(section, authority)
+        if authority is None:
+            self._last, self._last_section = fields, section
         return fields
 
     def _understand(self, section: bytes, authority: bytes | None) -> RequestFields:
@@ -263,7 +234,7 @@ class RequestReader:
         if framing.chunked and not http_1_1:
             # RFC 9112 section 6.1: such a message must be treated as if its framing was faulty.
             raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
-        host = _host(fields.values(FieldKind.HOST), http_1_1, authority)
+        host = self._host(fields.values(FieldKind.HOST), http_1_1, authority)
         options = fields.options
         upgrade = _upgrade(fields.values(FieldKind.UPGRADE)) if http_1_1 and b"upgrade" in options else b""
         trailers = b"te" in options and any(b"trailers" in value.lower() for value in fields.values(FieldKind.TE))
@@ -273,7 +244,7 @@ class RequestReader:
         try:
             credential = presented(carriers)
         except HomeportError as exc:
-            refusal = _detached(exc)
+            refusal = exc
         expect = b", ".join(fields.values(FieldKind.EXPECT)).lower()
         if expect not in (b"", b"100-continue"):
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
@@ -288,6 +259,7 @@ class RequestReader:
             framing_line(framing),
             _connection_lines(upgrade, trailers=trailers) if upgrade or trailers else b"",
             b"Expect: 100-continue\r\n" if expects_continue else b"",
+            self._client.forwarded(host, fields),
         )
         return RequestFields(
             host=host,
@@ -299,29 +271,21 @@ class RequestReader:
             credential=credential,
             ambient=credential is not None and _is_basic(carriers, credential),
             cross_site=_is_cross_site(fields, host),
-            claims=read_claims(fields),
+            address=self._client.original_address(fields),
             trace=trace,
             lines=b"".join(lines),
-            private=FieldKind.COOKIE in fields.special,
             refusal=refusal,
         )
 
-
-def _detached(error: HomeportError) -> HomeportError:
-    """The error without the frames that it was raised in: it may be kept for long."""
-    error.__context__ = None
-    return error.with_traceback(None)
-
-
-def _host(hosts: list[bytes], http_1_1: bool, authority: bytes | None) -> bytes:
-    """The one host that the request is for (RFC 9112 section 3.2); empty if an HTTP/1.0 request does not say."""
-    if len(hosts) > 1 or (http_1_1 and not hosts):
-        raise MalformedError("a request has one Host")
-    if hosts and not is_authority(hosts[0]):
-        raise MalformedError("the Host is not a host")
-    if authority is not None:
-        return authority
-    return hosts[0] if hosts else b""
+    def _host(self, hosts: list[bytes], http_1_1: bool, authority: bytes | None) -> bytes:
+        """The one host that the request is for (RFC 9112 section 3.2)."""
+        if len(hosts) > 1 or (http_1_1 and not hosts):
+            raise MalformedError("a request has one Host")
+        if hosts and not is_authority(hosts[0]):
+            raise MalformedError("the Host is not a host")
+        if authority is not None:
+            return authority
+        return hosts[0] if hosts else self._client.local
 
 
 def _passed_on(fields: SortedFields, credential: Presented | None, *, with_state: bool) -> bytes:

@@ -21,7 +21,6 @@ from api_server.gateway.fields import (
     read_response_fields,
     sort_fields,
 )
-from api_server.gateway.memo import Memo
 
 __all__ = ["ResponseHead", "ResponseReader", "has_no_body"]
 
@@ -42,6 +41,12 @@ _PASSED: Final = frozenset(FieldKind) - {
 _SET_COOKIE: Final = FieldKind.SET_COOKIE
 _UPGRADE: Final = FieldKind.UPGRADE
 _DATE: Final = FieldKind.DATE
+
+
+_REMEMBERED: Final = 256
+"""Heads; each second brings a new `Date`, so this is a second's worth of different answers."""
+_REMEMBERED_BYTES: Final = 2048
+"""Bytes of a head that is remembered: 512 KiB in all."""
 
 
 class ResponseHead(NamedTuple):
@@ -73,14 +78,13 @@ class ResponseReader:
 
     Args:
         max_fields: field lines of a head.
-        memo: what it remembers.
     """
 
-    __slots__ = ("_max_fields", "_memo")
+    __slots__ = ("_max_fields", "_remembered")
 
-    def __init__(self, *, max_fields: int, memo: Memo[ResponseHead] | None = None) -> None:
+    def __init__(self, *, max_fields: int) -> None:
         self._max_fields = max_fields
-        self._memo = memo if memo is not None else Memo()
+        self._remembered: dict[bytes, ResponseHead] = {}
 
     def read(self, head: bytes) -> ResponseHead:
         """Understand a response head, complete with its empty line.
@@ -88,7 +92,8 @@ class ResponseReader:
         Raises:
             BadResponseError: it is malformed.
         """
-        known = self._memo.get(head)
+        remembered = self._remembered
+        known = remembered.get(head)
         if known is not None:
             return known
         line = _STATUS_LINE.match(head)
@@ -98,8 +103,10 @@ class ResponseReader:
             response, secret = self._understand(head, line)
         except MalformedError as exc:
             raise BadResponseError(f"the response head is malformed: {exc}") from exc
-        if not secret:
-            self._memo.put(head, response)
+        if not secret and len(head) <= _REMEMBERED_BYTES:
+            if len(remembered) >= _REMEMBERED:
+                del remembered[next(iter(remembered))]  # the oldest
+            remembered[head] = response
         return response
 
     def _understand(self, head: bytes, line: re.Match[bytes]) -> tuple[ResponseHead, bool]:
