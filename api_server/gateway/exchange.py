@@ -139,9 +139,11 @@ class Exchange:
         head, core = self._head, self._core
         if not self._body.complete:
             self._held = self._connection.take_ahead()
+        if head.refusal is not None:
+            # Not raised: it is kept with the fields, and would gather the frames of each request that it refuses.
+            self._refuse(head.refusal)
+            return
         try:
-            if head.refusal is not None:
-                raise head.refusal
             self._check_size(head.fields.framing.length or 0)
             self._route = core.router.route(head.fields.host, head.target.path)
             identity = core.gatekeeper.identify_nowait(head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 
 import h11
@@ -140,3 +141,14 @@ def events(reader: h11.Connection, data: bytes) -> Iterator[h11.Event]:
     while (event := reader.next_event()) is not h11.NEED_DATA and event is not h11.PAUSED:
         assert isinstance(event, h11.Event)
         yield event
+
+
+@pytest.mark.parametrize("fields", [b"X-API-Key: hp_a\r\nAuthorization: Bearer hp_b\r\n", b"Expect: a-miracle\r\n"])
+def test_a_refusal_that_is_remembered_does_not_gather_what_it_refused(fields: bytes) -> None:
+    memory = Memory()
+    request = b"GET /d/home/cam/web/ HTTP/1.1\r\nHost: gw\r\n" + fields + b"\r\n"
+    for _ in range(20):
+        memory.from_client([request])
+    refusal = memory.connection.requests.read(request).refusal
+    assert refusal is not None
+    assert len(list(traceback.walk_tb(refusal.__traceback__))) <= 3
