@@ -354,6 +354,15 @@ class TestTime:
             session.receive_data(b"\0", float(second))
             assert session.tick(second + 9.0) == second + 14.0
 
+    def test_what_carries_the_session_can_be_a_sign_of_life(self) -> None:
+        session = Session(Role.SERVER, now=0.0)
+        session.tick(0.0)
+        for second in range(10, 1000, 10):
+            session.heard(float(second))
+            assert session.tick(second + 9.0) == second + 14.0
+        with pytest.raises(PeerDeadError):
+            session.tick(990.0 + 15.0)
+
     def test_two_idle_sessions_keep_each_other_alive_with_one_probe(self) -> None:
         sessions = pair()
         deadlines = [0.0, 0.0]
