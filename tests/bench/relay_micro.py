@@ -50,7 +50,7 @@ folder = Path(sys.argv[1])
 sys.exit(run(load(RelaySettings, config=None, environ={}, overrides=dict(
     tunnel_port=0, internal_port=0, internal_key_file=folder / "internal-key", drain_grace=1,
     session_keys_file=folder / "session-keys.json", ready_file=folder / "ready.json", log_level="warning",
-    handshakes_burst=100_000))))
+    handshakes_burst=100_000, max_opens_per_second=1_000_000))))
 """
 
 
@@ -116,8 +116,10 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.opened.done():
-            assert data.startswith(b"HTTP/1.1 101"), data
-            self.opened.set_result(None)
+            if data.startswith(b"HTTP/1.1 101"):
+                self.opened.set_result(None)
+            else:
+                self.opened.set_exception(ConnectionRefusedError(data.decode("utf-8", "replace")))
             return
         if not self._message:
             return
