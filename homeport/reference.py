@@ -4,6 +4,7 @@
     errors.md      every code that an error can have
     api.md         every endpoint of the REST API
     commands.md    every command and its options
+    roles.md       what each role of a team may do
 
 A test compares the pages with what would be written now, so that they cannot fall behind.
 """
@@ -24,6 +25,7 @@ import edge_agent
 import homeport
 import remote_proxy
 from api_server.rest import rest_document
+from api_server.teams.roles import roles_page
 from common.errors import HomeportError
 from common.settings import Settings, fields_of
 from homeport.command_reference import commands_page
@@ -85,6 +87,7 @@ def pages() -> Mapping[str, str]:
         "api.md": _api(),
         "commands.md": commands_page(),
         "errors.md": _errors(),
+        "roles.md": roles_page(),
         "settings.md": _settings(ALL_SETTINGS),
     }
 

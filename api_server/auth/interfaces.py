@@ -4,8 +4,7 @@ other.
     request ── credentials ──> Authenticator ──> Identity ──> identity.decide(action, team) ──> Decision
                (what was shown)  (who it is)                  (may it?)
 
-Everything that serves a request depends on this module alone. Today the one source is the administration token
-(`admin_token`); people, teams and API tokens come as other authenticators behind the same interface.
+Everything that serves a request depends on this module alone. Which role may do what is in `api_server.teams.roles`.
 """
 
 from __future__ import annotations
@@ -25,16 +24,42 @@ __all__ = ["INSTALLATION_ACTIONS", "PENDING", "Action", "Authenticator", "Decisi
 class Action(StrEnum):
     """What an identity can be allowed to do. Written `resource.action`, as scopes will be."""
 
+    TEAMS_CREATE = "teams.create"
+    """In any of one's teams: the new team is none of them."""
+    TEAMS_READ = "teams.read"
+    TEAMS_EDIT = "teams.edit"
+    TEAMS_DELETE = "teams.delete"
+    USERS_INVITE = "users.invite"
+    USERS_READ = "users.read"
+    """In any of one's teams: users are of the installation."""
+    MEMBERS_MANAGE = "members.manage"
+    """Add, change and remove members who are or become DEVELOPER or VIEWER."""
+    MEMBERS_MANAGE_LEADERS = "members.manage_leaders"
+    """The same for those who are or become ADMIN or MANAGER."""
+    DEVICES_READ = "devices.read"
+    DEVICES_CREATE = "devices.create"
+    DEVICES_CHANGE = "devices.change"
+    """Rename, disable, revoke, delete; issue and revoke its session tokens."""
+    DEVICES_CHANGE_OWN = "devices.change_own"
+    """The same for what one has created oneself, here as with every `change_own`."""
+    PAIRING_TOKENS_READ = "pairing_tokens.read"
+    PAIRING_TOKENS_CREATE = "pairing_tokens.create"
+    PAIRING_TOKENS_CHANGE = "pairing_tokens.change"
+    PAIRING_TOKENS_CHANGE_OWN = "pairing_tokens.change_own"
     SESSIONS_READ = "sessions.read"
     SESSIONS_CLOSE = "sessions.close"
-    DEVICES_ISSUE_TOKEN = "devices.issue_token"  # noqa: S105
-    DEVICES_REVOKE_TOKEN = "devices.revoke_token"  # noqa: S105
+    SESSIONS_CLOSE_OWN = "sessions.close_own"
+    """Of the devices that one has created oneself."""
     EVENTS_READ = "events.read"
     GATEWAY_CALL = "gateway.call"
+    AUDIT_READ = "audit.read"
     METRICS_READ = "metrics.read"
+    USERS_DISABLE = "users.disable"
+    AUDIT_READ_INSTALLATION = "audit.read_installation"
+    """What concerns no team: sign-ins, users, the installation itself."""
 
 
-INSTALLATION_ACTIONS: Final = frozenset({Action.METRICS_READ})
+INSTALLATION_ACTIONS: Final = frozenset({Action.METRICS_READ, Action.USERS_DISABLE, Action.AUDIT_READ_INSTALLATION})
 """Actions that concern the whole installation, and no team."""
 
 
@@ -73,6 +98,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def may(self, action: Action, team: TeamId | None) -> bool:
         """Whether `decide` says `ALLOWED`."""
         return self.decide(action, team) is Decision.ALLOWED
+
+    def may_change(self, any_of_them: Action, own: Action, team: TeamId, owner: tuple[str, str]) -> bool:
+        """Whether the identity may change one thing of a team: whosever it is, or because it has created it itself.
+
+        Args:
+            any_of_them: the action for all things of that kind.
+            own: the action for one's own.
+            team: that the thing belongs to.
+            owner: `kind` and `id` of the identity that created it.
+        """
+        return self.may(any_of_them, team) or (owner == (self.kind, self.id) and self.may(own, team))
 
 
 class Pending(Enum):

@@ -1,0 +1,1 @@
+"""Teams, their members and roles, invitations, and the users of the installation."""
