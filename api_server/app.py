@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 
 import uvloop
 
 from api_server.server import ApiServer
 from api_server.settings import ApiSettings
-from common.crypto.keyfiles import write_public
 from common.errors import HomeportError
 from common.logging import configure, get_logger
+from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 
 __all__ = ["run"]
 
@@ -47,10 +44,8 @@ async def _serve(settings: ApiSettings) -> None:
                 server.hurry()
             stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        if settings.ready_file is not None:
-            ready = {"pid": os.getpid(), "api": server.api_url, "gateway": server.gateway_url}
-            write_public(settings.ready_file, json.dumps(ready) + "\n")
+        on_stop_signals(lambda: loop.call_soon_threadsafe(on_signal))
+        write_ready_file(settings.ready_file, {"api": server.api_url, "gateway": server.gateway_url})
         await stop.wait()
         await server.drain()
+        ignore_stop_signals()

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import resource
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
 
 from common.crypto.errors import KeyFileError
-from common.crypto.keyfiles import write_public
 from common.logging import Logger, configure, get_logger
+from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.wire import messages
 from common.yamux import Config as YamuxConfig
@@ -134,17 +132,11 @@ def _allow_descriptors(wanted: int) -> None:
 
 
 async def _run_until_signal(agent: Agent) -> int:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_pass_signals, agent)
-        code = await agent.run()
-        nursery.cancel_scope.cancel()
+    token = trio.lowlevel.current_trio_token()
+    on_stop_signals(lambda: token.run_sync_soon(agent.stop))
+    code = await agent.run()
+    ignore_stop_signals()
     return code
-
-
-async def _pass_signals(agent: Agent) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            agent.stop()
 
 
 def _ignore(_statistics: AgentStatistics) -> None:
@@ -167,7 +159,6 @@ class _ReadyFile:
 
     def update(self, statistics: AgentStatistics) -> None:
         content = {
-            "pid": os.getpid(),
             "connected": statistics.state is AgentState.CONNECTED,
             "state": statistics.state,
             "relay": self._relay,
@@ -175,6 +166,6 @@ class _ReadyFile:
             "epoch": statistics.epoch,
         }
         try:
-            write_public(self._path, json.dumps(content) + "\n")
+            write_ready_file(self._path, content)
         except KeyFileError as exc:
             self._logger.warning("the ready file cannot be written", detail=exc.detail)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import os
 import resource
-import signal
 
 import uvloop
 
-from common.crypto.keyfiles import write_public
 from common.errors import HomeportError
 from common.logging import configure, get_logger
+from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 from remote_proxy.relay import Relay
 from remote_proxy.settings import RelaySettings
 
 __all__ = ["run"]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SPARE_DESCRIPTORS = 1024
 """Descriptors for internal connections and files, beside those of the tunnels."""
 
@@ -52,18 +48,12 @@ async def _serve(settings: RelaySettings) -> None:
                 relay.hurry()
             stop.set()
 
-        for number in _SIGNALS:
-            # Not by the loop, which puts the default action back when it closes: a supervisor that repeats its signal
-            # would then turn a drain that went well into a failure.
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
-        if settings.ready_file is not None:
-            ready = {"pid": os.getpid(), "tunnel": relay.tunnel_url, "internal": relay.internal_url}
-            write_public(settings.ready_file, json.dumps(ready) + "\n")
+        on_stop_signals(lambda: loop.call_soon_threadsafe(on_signal))
+        write_ready_file(settings.ready_file, {"tunnel": relay.tunnel_url, "internal": relay.internal_url})
         get_logger("relay").info("ready", tunnel=relay.tunnel_url, internal=relay.internal_url)
         await stop.wait()
         await relay.drain()
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # what is left takes a moment and cannot be hurried
+        ignore_stop_signals()
 
 
 def _raise_descriptor_limit(wanted: int) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
 
 from common.clock import SystemClock
-from common.crypto.keyfiles import write_public
+from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 from homeport.demo.service import DemoService
 
 __all__ = ["run"]
@@ -43,8 +40,7 @@ def run(host: str, port: int, ready_file: Path | None, on_listening: Callable[[s
 async def _serve(host: str, port: int, ready_file: Path | None, on_listening: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    on_stop_signals(lambda: loop.call_soon_threadsafe(stop.set))
 
     runner = web.AppRunner(
         DemoService(SystemClock()).application(),
@@ -58,9 +54,9 @@ async def _serve(host: str, port: int, ready_file: Path | None, on_listening: Ca
         await site.start()
         address, chosen_port = runner.addresses[0][:2]
         url = f"http://[{address}]:{chosen_port}" if ":" in address else f"http://{address}:{chosen_port}"
-        if ready_file is not None:
-            write_public(ready_file, json.dumps({"pid": os.getpid(), "url": url}) + "\n")
+        write_ready_file(ready_file, {"url": url})
         on_listening(url)
         await stop.wait()
     finally:
         await runner.cleanup()
+        ignore_stop_signals()

@@ -48,6 +48,9 @@ class Plan:
         self._relay_flags: dict[str, Any] = {
             "internal_key_file": directory.internal_key,
             "session_keys_file": directory.public_keys,
+            # The API server starts right behind it and tells; without this, a relay that had to be started again would
+            # admit a revoked device until then.
+            "await_revocations": True,
             "tunnel_port": settings.tunnel_port,
             "internal_port": settings.internal_port,
             "ready_file": directory.ready_file("relay"),

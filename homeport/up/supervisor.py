@@ -19,6 +19,7 @@ import httpx
 
 from common.clock import Clock
 from common.errors import HomeportError
+from common.process import STOP_SIGNALS, ignore_stop_signals, on_stop_signals
 from common.secret import Secret
 from homeport.errors import ApiError
 from homeport.problems import read_problem
@@ -87,9 +88,10 @@ class Supervisor:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) means it
-                loop.add_signal_handler(number, self._signalled, task)
+        numbers = [*STOP_SIGNALS, signal.SIGHUP]
+        # nohup(1) ignores one, and means it.
+        numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        on_stop_signals(lambda: loop.call_soon_threadsafe(self._signalled, task), numbers)
         failure: HomeportError | None = None
         with contextlib.suppress(asyncio.CancelledError):
             async with asyncio.TaskGroup() as group:
@@ -107,6 +109,7 @@ class Supervisor:
                     self._directory.remove_run_file()
                     for child in self._children:
                         await child.stop(self._grace, self._hurry)
+                    ignore_stop_signals(numbers)
                 raise asyncio.CancelledError  # of the tasks that are left
         if failure is not None:
             raise failure

@@ -134,6 +134,14 @@ def test_a_second_signal_ends_the_grace(folder: Path) -> None:
                 client.recv(65536)
 
 
+def test_signals_that_go_on_to_the_end_do_not_make_it_a_failure(folder: Path) -> None:
+    with started(folder) as process:
+        ready(process, folder)
+        while process.poll() is None:
+            process.terminate()
+        assert process.returncode == 0
+
+
 def test_a_port_that_is_taken_is_said_and_ends_it(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, started(folder, api_port=taken.getsockname()[1]) as process:
         assert process.wait() == 1

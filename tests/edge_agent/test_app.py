@@ -136,6 +136,16 @@ async def test_a_second_signal_cuts_what_is_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_signals_that_go_on_to_the_end_do_not_make_it_a_failure(tmp_path: Path) -> None:
+    async with relay() as r, agent_process(tmp_path, r.url()) as agent:
+        await agent.until_logged("connected")
+        while agent.process.poll() is None:
+            agent.process.send_signal(signal.SIGTERM)
+            await trio.sleep(0)
+        assert agent.process.returncode == 0
+
+
+@pytest.mark.anyio
 async def test_a_final_refusal_is_exit_code_1_with_the_reason_in_the_log(tmp_path: Path) -> None:
     async with relay() as r:
         r.refusals = [Refusal(status=403, code="revoked", title="Revoked", detail="revoked by ops on Monday")]
