@@ -7,7 +7,7 @@ The device opens the control stream first of all and says hello on it; every oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from common.ids import ServiceName
 from common.tunnel.core import TunnelCore
@@ -46,6 +46,9 @@ from common.wire import (
 from common.yamux import LocalProtocolError, Role
 
 __all__ = ["HomeportDevice", "HomeportRelay"]
+
+_REASON_TIME: Final = 1.0
+"""Seconds that a reason may come behind a GOAWAY."""
 
 MAX_OPENING = 8 * 1024
 """Bytes of a `StreamOpen` or `StreamAnswer`: a detail of 1024 characters takes 4 KiB at most, and there may be a
@@ -290,12 +293,15 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
     ROLE: ClassVar[Role] = Role.CLIENT
     SUBPROTOCOL: ClassVar[Subprotocol] = Subprotocol.HOMEPORT_V1
 
-    __slots__ = ("_control", "_greeted", "_hello")
+    __slots__ = ("_control", "_go_away_told_at", "_greeted", "_hello", "_left")
 
     def __init__(self, handler: DeviceHandler, hello: DeviceHello) -> None:
         super().__init__(handler)
         self._hello = hello
         self._greeted = False
+        self._left = False
+        """Whether the relay has said that it opens no more streams, in whatever way."""
+        self._go_away_told_at: float | None = None
 
     def _begin(self) -> None:
         self._control = ControlStream(self.core, FROM_RELAY, self._message_received)
@@ -324,6 +330,23 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
         self._streams_total += 1
         HomeportPending(self, self.core, stream)
 
+    def go_away_received(self) -> None:
+        # Most often the reason follows, as a close or a Drain, maybe in the next packet. A relay that gives none will
+        # open no more streams all the same, and a device that waited on would be out of reach.
+        if self._go_away_told_at is None and not self._left:
+            self._go_away_told_at = self.core.now() + _REASON_TIME
+            self.core.want_tick(self._go_away_told_at)
+
+    def tick(self, now: float) -> float | None:
+        told_at = self._go_away_told_at
+        if told_at is None or self._left:
+            return None
+        if now < told_at:
+            return told_at
+        self._left = True
+        self.core.call_later(self.handler.drain_received, Drain())
+        return None
+
     def requested(self, request: HomeportPending) -> None:
         """The relay's request on a stream is whole."""
         self.handler.service_requested(request)
@@ -336,4 +359,5 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
             self._greeted = True
             self.handler.hello_received(message)
         elif isinstance(message, Drain):
+            self._left = True
             self.handler.drain_received(message)

@@ -378,6 +378,37 @@ def test_the_relay_drains(subprotocol: Subprotocol) -> None:
     assert pair.device.closed[0].reason == CloseReason.DRAINING
 
 
+def test_a_go_away_that_no_reason_follows_is_a_drain() -> None:
+    pair = Pair()
+    pair.relay_core.session.go_away()
+    pair.relay_core.output()
+    pair.pump()
+    assert pair.device.drains == []
+    pair.advance(5.0)
+    assert pair.device.drains == [Drain()]
+
+
+def test_the_reason_behind_a_go_away_counts() -> None:
+    pair = Pair()
+    pair.relay_core.session.go_away()
+    pair.relay_core.output()
+    pair.pump()
+    pair.relay.tunnel.drain(reconnect_after=12.5)
+    pair.advance(5.0)
+    assert pair.device.drains == [Drain(reconnect_after=12.5)]
+
+
+def test_a_close_behind_a_go_away_counts() -> None:
+    pair = Pair()
+    pair.relay_core.session.go_away()
+    pair.relay_core.output()
+    pair.pump()
+    pair.relay.tunnel.close(CloseReason.REPLACED)
+    pair.advance(5.0)
+    assert pair.device.drains == []
+    assert [lost.reason for lost in pair.device.closed] == [CloseReason.REPLACED]
+
+
 @both_dialects
 def test_the_device_drains(subprotocol: Subprotocol) -> None:
     pair = Pair(subprotocol)
