@@ -27,7 +27,7 @@ Logger = FilteringBoundLogger
 _CREDENTIALS = re.compile(
     r"""
       \b(?P<scheme>[Bb]earer|[Bb]asic|BEARER|BASIC)[ ]+(?=[^\s"']*[0-9A-Z=])[A-Za-z0-9._~+/=-]{8,}   # RFC 9110 11.6.2
-    | \b(?P<prefix>hpp?_)[0-9A-Za-z]{12,}                                                  # our API and pairing tokens
+    | \b(?P<prefix>hp[a-z]?_)[0-9A-Za-z]{12,}                                               # our tokens, all kinds
     | \beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)?                       # a JWT, whole or cut
     | (?P<userinfo>\b[a-z][a-z0-9+.-]{1,20}://[^\s/?\#:@"']{0,256}:)[^\s/?\#@"']{1,1024}(?=@)  # user:password@ of a URL
     """,

@@ -27,7 +27,7 @@ _PREFIX = API_TOKEN_PREFIX.encode()
 _MAX_LENGTH = 512
 """Bytes of a header value that is looked at; a token has 52."""
 
-_TOKEN_IN_QUERY = re.compile(rb"(?<![0-9A-Za-z])hpp?_[0-9A-Za-z]{49}(?![0-9A-Za-z])")
+_TOKEN_IN_QUERY = re.compile(rb"(?<![0-9A-Za-z])hp[a-z]?_[0-9A-Za-z]{49}(?![0-9A-Za-z])")
 
 
 def challenges(realm: str = "homeport") -> tuple[str, str]:

@@ -1,8 +1,9 @@
-"""API tokens: what a program shows to the API and to the gateway.
+"""Opaque tokens: what is shown once and found again by its hash.
 
     hp_ <43 characters> <6 characters>
-         |               base62 of the CRC-32 of all that stands before
-         base62 of 32 random bytes
+    |    |               base62 of the CRC-32 of all that stands before
+    |    base62 of 32 random bytes
+    hp_ of a program's API token, hpp_ of a pairing token, hpi_ of an invitation
 
 The prefix lets secret scanners find a token that leaked; the checksum lets garbage be refused without a look-up. Of a
 token only a keyed hash and its `start` are kept. The hash is one HMAC-SHA256, not a slow password hash: 256 random
@@ -19,9 +20,21 @@ import zlib
 
 from common.secret import Secret
 
-__all__ = ["API_TOKEN_PREFIX", "checksum_holds", "hash_token", "new_api_token", "start"]
+__all__ = [
+    "API_TOKEN_PREFIX",
+    "INVITATION_TOKEN_PREFIX",
+    "PAIRING_TOKEN_PREFIX",
+    "checksum_holds",
+    "hash_token",
+    "new_api_token",
+    "new_token",
+    "start",
+    "stored_hash",
+]
 
 API_TOKEN_PREFIX = "hp_"  # noqa: S105  # the public prefix, no token
+PAIRING_TOKEN_PREFIX = "hpp_"  # noqa: S105
+INVITATION_TOKEN_PREFIX = "hpi_"  # noqa: S105
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_BYTES = 32
@@ -29,20 +42,27 @@ _RANDOM_LENGTH = 43
 """Characters: 62^43 is the first power of 62 above 2^256."""
 _CHECKSUM_LENGTH = 6
 """Characters: 62^6 is the first power of 62 above 2^32."""
-_BODY_END = len(API_TOKEN_PREFIX) + _RANDOM_LENGTH
-_START_LENGTH = len(API_TOKEN_PREFIX) + 6
-_SHAPE = re.compile(rf"{API_TOKEN_PREFIX}[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
+_START_LENGTH = 6
+_SHAPE = re.compile(rf"(hp[a-z]?_)[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
 
 
-def new_api_token() -> Secret:
-    """A fresh token."""
-    body = API_TOKEN_PREFIX + _base62(int.from_bytes(secrets.token_bytes(_RANDOM_BYTES)), _RANDOM_LENGTH)
+def new_token(prefix: str) -> Secret:
+    """A fresh token of the kind that `prefix` names."""
+    body = prefix + _base62(int.from_bytes(secrets.token_bytes(_RANDOM_BYTES)), _RANDOM_LENGTH)
     return Secret(body + _checksum(body))
 
 
-def checksum_holds(text: str) -> bool:
-    """Whether `text` has the shape of a token and its checksum is right; costs about a microsecond, and no secret."""
-    return _SHAPE.fullmatch(text) is not None and _checksum(text[:_BODY_END]) == text[_BODY_END:]
+def new_api_token() -> Secret:
+    """A fresh API token."""
+    return new_token(API_TOKEN_PREFIX)
+
+
+def checksum_holds(text: str, prefix: str = API_TOKEN_PREFIX) -> bool:
+    """Whether `text` has the shape of a token of that kind and its checksum is right; costs about a microsecond, and
+    no secret.
+    """
+    shape = _SHAPE.fullmatch(text)
+    return shape is not None and shape[1] == prefix and _checksum(text[:-_CHECKSUM_LENGTH]) == text[-_CHECKSUM_LENGTH:]
 
 
 def hash_token(key: bytes, token: Secret) -> bytes:
@@ -54,9 +74,18 @@ def hash_token(key: bytes, token: Secret) -> bytes:
     return hmac.digest(key, token.reveal().encode(), hashlib.sha256)
 
 
+def stored_hash(token: Secret) -> str:
+    """What a database keeps of a token that is looked up by it: SHA-256, in hexadecimal.
+
+    Without a key, so that every process and every restart finds it again; 256 random bits need none to stay unknown.
+    """
+    return hashlib.sha256(token.reveal().encode()).hexdigest()
+
+
 def start(token: Secret) -> str:
     """The first characters of a token, for people to tell their tokens apart: 36 of its 256 bits."""
-    return token.reveal()[:_START_LENGTH]
+    text = token.reveal()
+    return text[: text.index("_") + 1 + _START_LENGTH]
 
 
 def _checksum(body: str) -> str:

@@ -9,7 +9,16 @@ import zlib
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.crypto.api_tokens import checksum_holds, hash_token, new_api_token, start
+from common.crypto.api_tokens import (
+    INVITATION_TOKEN_PREFIX,
+    PAIRING_TOKEN_PREFIX,
+    checksum_holds,
+    hash_token,
+    new_api_token,
+    new_token,
+    start,
+    stored_hash,
+)
 from common.secret import Secret
 
 ALPHABET = string.digits + string.ascii_letters
@@ -75,3 +84,16 @@ def test_the_start_gives_little_away() -> None:
     token = new_api_token()
     assert token.reveal().startswith(start(token))
     assert len(start(token)) == 9
+
+
+def test_a_token_of_another_kind_is_none_of_ours() -> None:
+    pairing = new_token(PAIRING_TOKEN_PREFIX)
+    assert re.fullmatch(r"hpp_[0-9A-Za-z]{49}", pairing.reveal())
+    assert start(pairing) == pairing.reveal()[:10]
+    assert checksum_holds(pairing.reveal(), PAIRING_TOKEN_PREFIX)
+    assert not checksum_holds(pairing.reveal())
+    assert not checksum_holds(pairing.reveal(), INVITATION_TOKEN_PREFIX)
+
+
+def test_the_stored_hash_is_the_same_in_every_process() -> None:
+    assert stored_hash(Secret(ZEROS)) == "eb17bff53003aaac947cc7121cf87b08bfdc92baa438749f357c64bb8edbdba5"
