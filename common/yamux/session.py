@@ -200,8 +200,10 @@ class Session:
             return
         window = stream.receive_window
         if window.consumed(n) and StreamInput.SEND_WINDOW in TRANSITIONS[stream.state]:
-            stream.credit_pending += window.grant(now, self._liveness.path_delay)
-            self._scheduler.flag(stream)
+            credit = window.grant(now, self._liveness.path_delay)
+            if credit:  # a window that shrinks may keep all of it, and then there is nothing to send
+                stream.credit_pending += credit
+                self._scheduler.flag(stream)
 
     def data_to_send(self, limit: int) -> list[Buffer]:
         """What to write next: whole frames, control before data, streams in turn.

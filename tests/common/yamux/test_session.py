@@ -215,6 +215,19 @@ class TestReceiving:
         server.consumed(1, 0, 200.0)
         assert sent(server) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL // 2)]
 
+    def test_a_window_that_keeps_all_of_its_credit_has_nothing_to_send(self) -> None:
+        """Above its share of a budget under pressure it shrinks by what it owes; output was promised, and none came."""
+        budget = MemoryBudget(2 * MIB)
+        server = Session(Role.SERVER, Config(initial_window=MIB), now=0.0, budget=budget)
+        server.receive_data(data(1, bytes(INITIAL), SYN), 0.0)
+        assert sent(server) == [Frame(WINDOW_UPDATE, ACK, 1, MIB - INITIAL)]
+        assert budget.reserve(900 * 1024, held=0)
+        assert budget.is_excessive(MIB - INITIAL)
+        server.consumed(1, INITIAL, 0.0)
+        assert server.statistics().window_reserved == MIB - 2 * INITIAL, "it kept all"
+        assert not server.has_output
+        assert sent(server) == []
+
     def test_nothing_is_granted_to_a_peer_that_has_ended(self) -> None:
         client, server = pair()
         stream_id = client.open_stream(0.0)
