@@ -99,6 +99,12 @@ class Process:
         self._process.wait()
         raise self._failed("ended instead of saying that it is ready")
 
+    def send_line(self, text: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode() + b"\n")
+        self._process.stdin.flush()
+
     def close_input(self) -> None:
         """End its standard input."""
         assert self._process.stdin is not None
