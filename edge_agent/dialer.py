@@ -16,6 +16,7 @@ from common.crypto.keyfiles import read_secret
 from common.logging import Logger
 from common.secret import Secret
 from common.tunnel.config import HandshakeLimits, TunnelConfig
+from common.tunnel.dial import DialSource
 from common.tunnel.errors import TunnelLostError
 from common.tunnel.interfaces import DeviceHandler
 from common.tunnel.on_trio import Connect, connect_tcp, run_client_tunnel
@@ -86,6 +87,7 @@ class TunnelDialer:
         self._logger = logger
         self._connect = connect
         self._shown: Secret | None = None
+        self._dials = DialSource()
 
     async def run_tunnel(self, handler: DeviceHandler, services: Sequence[Service]) -> TunnelLostError:
         self._shown = None
@@ -97,6 +99,7 @@ class TunnelDialer:
             handler,
             token=token,
             hello=DeviceHello(software=self._software, services=list(services)),
+            dial=self._dials.next(),
             config=self._config,
             limits=self._limits,
             budget=self._budget,

@@ -130,6 +130,8 @@ class Redial:
         """
         self._backoff.connected_for(lasted)
         self._contested.connected_for(lasted)
+        if drain.reason == CloseReason.REPLACED:
+            return self._stay_away(drain.reconnect_after)
         return self._retry(drain.reason, "the relay asks to dial anew", drain.reconnect_after)
 
     def _retry(self, reason: str, detail: str, retry_after: float | None = None) -> Retry:

@@ -118,6 +118,7 @@ class Relay:
                 dead_after=settings.dead_after,
                 max_streams=settings.max_streams_per_tunnel,
                 opens_per_second=settings.max_opens_per_second,
+                replaced_grace=settings.drain_grace,
             ),
             SessionTokenVerifier.from_file(settings.session_keys_file),
             AdmissionLimits(

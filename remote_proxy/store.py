@@ -260,10 +260,11 @@ class InMemoryStore(Generic[T]):
                 return sessions.by_name[device][-1].tunnel
         raise DeviceOfflineError
 
-    def holds(self, team: TeamId, device: DeviceId) -> bool:
-        """Whether the device has a session here."""
+    def find_device(self, team: TeamId, device: DeviceId) -> T | None:
+        """The tunnel of the device with that id, if it has a session here."""
         sessions = self._teams.get(team)
-        return sessions is not None and device in sessions.by_device
+        entry = sessions.by_device.get(device) if sessions is not None else None
+        return entry.tunnel if entry is not None else None
 
     def list_nowait(self, team: TeamId, *, limit: int = 100, cursor: str | None = None) -> Page:
         """A page of the team's sessions, in the order of their ids.

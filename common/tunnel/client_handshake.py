@@ -16,6 +16,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from common.secret import Secret
 from common.tunnel.config import HandshakeLimits
+from common.tunnel.dial import DIAL_HEADER, Dial
 from common.tunnel.errors import HandshakeError, HandshakeFailedError, HandshakeRefusedError
 from common.tunnel.interfaces import Subprotocol
 from common.tunnel.server_handshake import SILENT
@@ -59,6 +60,7 @@ class ClientHandshake:
         token: the session token.
         subprotocols: what to offer, best first.
         user_agent: name and version of the agent.
+        dial: which of its dials this is; None leaves it unsaid.
         limits: caps on the answer; the shell keeps the time.
     """
 
@@ -71,6 +73,7 @@ class ClientHandshake:
         token: Secret,
         subprotocols: Sequence[Subprotocol],
         user_agent: str,
+        dial: Dial | None = None,
         limits: HandshakeLimits,
     ) -> None:
         self._limits = limits
@@ -83,6 +86,8 @@ class ClientHandshake:
         request = self._protocol.connect()
         request.headers["Authorization"] = f"Bearer {token.reveal()}"
         request.headers["User-Agent"] = user_agent
+        if dial is not None:
+            request.headers[DIAL_HEADER] = str(dial)
         self.request = request.serialize()
         """Bytes to send first."""
 

@@ -135,6 +135,17 @@ OnResult = Callable[[Stream | TunnelError], None]
 class RelayTunnel(Tunnel, Protocol):
     """The relay's end."""
 
+    def retire(self, reason: str, *, grace: float, proof_within: float) -> None:
+        """Another tunnel has taken this one's place: `drain` it, and `close` it when its last stream has ended, when
+        the grace is over, or as soon as it seems dead. All of that is done here.
+
+        Args:
+            reason: of the drain and of the close.
+            grace: seconds that the streams have at most.
+            proof_within: seconds in which the device must give a sign of life. It is asked for one.
+        """
+        ...
+
     def open_service(
         self,
         service: ServiceName,

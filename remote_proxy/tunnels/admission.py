@@ -9,6 +9,7 @@ connected already (its old tunnel may be dead, unnoticed) is let in however full
     revocations not known yet     503 not_ready               with Retry-After (only with `await_revocations`)
     token                         401 invalid_session_token, session_token_expired
     revoked                       403 revoked
+    a later dial was here         409 replaced                (`common.tunnel.dial`)
     too many tunnels              503 over_capacity           with Retry-After
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 from common.crypto.errors import CredentialError
 from common.crypto.session_tokens import SessionClaims, SessionTokenVerifier
+from common.tunnel.dial import DIAL_HEADER, Dial
 from common.tunnel.handshake import Admission, HandshakeRequest, Refusal
 from remote_proxy.limits import TokenBucket
 from remote_proxy.tunnels.epochs import EpochSource
@@ -28,6 +30,8 @@ __all__ = ["ADMITTED", "AdmissionLimits", "Gate"]
 
 ADMITTED = "admitted"
 """The outcome of a handshake that was not refused; the others are the codes of the refusals."""
+
+_DIAL = DIAL_HEADER.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +71,23 @@ class Gate:
 
     def admit(self, request: HandshakeRequest) -> Admission | Refusal:
         """The decision on one handshake."""
-        decision = self._decide(request)
+        try:
+            dial = Dial.parse(text) if (text := request.headers.get(_DIAL)) is not None else None
+        except ValueError as exc:
+            decision: SessionClaims | Refusal = Refusal(
+                status=400, code="invalid_handshake", title="Not a handshake", detail=f"{DIAL_HEADER} is {exc}"
+            )
+        else:
+            decision = self._decide(request, dial)
         if isinstance(decision, Refusal):
             self.outcomes[decision.code] += 1
             return decision
         self.outcomes[ADMITTED] += 1
-        return Admission(handler=LiveTunnel(self._context, decision, epoch=self._epochs.next(), request=request))
+        return Admission(
+            handler=LiveTunnel(self._context, decision, epoch=self._epochs.next(), request=request, dial=dial)
+        )
 
-    def _decide(self, request: HandshakeRequest) -> SessionClaims | Refusal:
+    def _decide(self, request: HandshakeRequest, dial: Dial | None) -> SessionClaims | Refusal:
         if self._closed_for is not None:
             return Refusal(
                 status=503, code="draining", title="The relay is draining", retry_after=max(1.0, self._closed_for)
@@ -95,9 +108,12 @@ class Gate:
             return Refusal(
                 status=403, code="revoked", title="Revoked", detail="the device or its credential was revoked"
             )
-        if len(self._context.live) >= self._limits.max_tunnels and not self._context.store.holds(
-            claims.team, claims.device
-        ):
+        present = self._context.store.find_device(claims.team, claims.device)
+        if dial is not None and present is not None and dial.is_before(present.dial):
+            return Refusal(
+                status=409, code="replaced", title="Replaced", detail="a later dial of this agent has its session"
+            )
+        if present is None and len(self._context.live) >= self._limits.max_tunnels:
             return Refusal(
                 status=503,
                 code="over_capacity",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.clock import Clock
 from common.crypto.session_tokens import DEFAULT_SERVICE, SessionClaims
-from common.ids import ServiceName, SessionId, is_name, new_session_id
+from common.ids import DeviceId, ServiceName, SessionId, TeamId, is_name, new_session_id
 from common.logging import Logger
 from common.sessions.errors import (
     DrainingError,
@@ -23,11 +23,10 @@ from common.sessions.errors import (
     SessionStoreError,
 )
 from common.sessions.interfaces import DEFAULT_OPEN_OPTIONS, OpenOptions, SessionState, Summary
-from common.tunnel.errors import (
-    TunnelError,
-)
+from common.tunnel.dial import Dial
+from common.tunnel.errors import TunnelError
 from common.tunnel.handshake import HandshakeRequest
-from common.tunnel.interfaces import OpenTicket, RelayTunnel, Subprotocol
+from common.tunnel.interfaces import CloseReason, OpenTicket, RelayTunnel, Subprotocol
 from common.tunnel.stream import ResetCode, Stream, StreamSink
 from common.wire.messages import DeviceHello, Drain, Health, OpenRefusal, RelayHello, Service, Stats
 from remote_proxy.limits import TokenBucket
@@ -71,6 +70,10 @@ class TunnelContext:
     dead_after: float
     max_streams: int
     opens_per_second: float
+    replaced_grace: float = 30.0
+    """Seconds that the streams of a session that was replaced may go on, if its device still answers."""
+    retiring: dict[tuple[TeamId, DeviceId], LiveTunnel] = field(default_factory=dict)
+    """Tunnels that were replaced and still carry streams: at most one of a device."""
 
     @property
     def degraded_after(self) -> float:
@@ -94,6 +97,7 @@ class LiveTunnel:
         claims: what the session token said.
         epoch: rises with each session.
         request: the handshake.
+        dial: which of its agent's dials this is, if it said so.
     """
 
     __slots__ = (
@@ -109,15 +113,25 @@ class LiveTunnel:
         "_services",
         "_subprotocol",
         "_tunnel",
+        "dial",
         "epoch",
         "revision",
         "revocation_keys",
         "session_id",
     )
 
-    def __init__(self, context: TunnelContext, claims: SessionClaims, *, epoch: int, request: HandshakeRequest) -> None:
+    def __init__(
+        self,
+        context: TunnelContext,
+        claims: SessionClaims,
+        *,
+        epoch: int,
+        request: HandshakeRequest,
+        dial: Dial | None = None,
+    ) -> None:
         self.session_id: SessionId = new_session_id()
         self.epoch = epoch
+        self.dial = dial
         self.revision = 0
         self.revocation_keys = revocation_keys(claims)
         self._context = context
@@ -214,8 +228,17 @@ class LiveTunnel:
         if self._forget(reason):
             return
         self._draining = True
-        if self._tunnel is not None:
-            self._tunnel.close(reason)
+        tunnel = self._tunnel
+        if tunnel is None or tunnel.closed:
+            return
+        retiring = self._context.retiring
+        if reason == CloseReason.REPLACED and retiring.get(self._place) is not self and tunnel.statistics().streams:
+            earlier, retiring[self._place] = retiring.get(self._place), self
+            if earlier is not None and earlier._tunnel is not None:
+                earlier._tunnel.close(reason)  # one is enough: a device could pile them up
+            tunnel.retire(reason, grace=self._context.replaced_grace, proof_within=self._context.probe_interval / 2)
+        else:
+            tunnel.close(reason)
 
     # What the relay does with it
 
@@ -275,6 +298,11 @@ class LiveTunnel:
         self._tunnel = tunnel
         context.live.add(self)
         context.traffic.tunnels_opened[self._subprotocol] += 1
+        # Asked at the handshake as well; a later dial may have been admitted since, and registered first.
+        present = context.store.find_device(*self._place)
+        if self.dial is not None and present is not None and self.dial.is_before(present.dial):
+            self.close("replaced")
+            return
         try:
             context.store.register_nowait(self)
         except SessionReplacedError:
@@ -329,6 +357,8 @@ class LiveTunnel:
         context.traffic.tunnels_closed[reason] += 1
         context.live.discard(self)
         context.revocations.detach(self)
+        if context.retiring.get(self._place) is self:
+            del context.retiring[self._place]
         self._forget(reason)
         context.log.info("session offline", **self._names(), reason=reason, detail=printable(exc.detail))
 
@@ -343,6 +373,10 @@ class LiveTunnel:
     def _forget(self, reason: str) -> bool:
         store = self._context.store
         return store.unregister_nowait(self._claims.team, self.session_id, self.epoch, reason=reason)
+
+    @property
+    def _place(self) -> tuple[TeamId, DeviceId]:
+        return self._claims.team, self._claims.device
 
     @property
     def _only_service(self) -> ServiceName:

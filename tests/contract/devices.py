@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from common.ids import ServiceName
 from common.secret import Secret
+from common.tunnel.dial import Dial
 from common.tunnel.errors import TunnelError, TunnelLostError
 from common.tunnel.interfaces import DeviceTunnel, PendingStream, Subprotocol
 from common.tunnel.on_asyncio import connect_tunnel
@@ -183,6 +184,7 @@ class Device:
         *,
         subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1,
         tls: ssl.SSLContext | None = None,
+        dial: Dial | None = None,
     ) -> None:
         """Dial the relay; returns once it has greeted (`homeport.v1`), or the tunnel is open (`yamux`).
 
@@ -197,6 +199,7 @@ class Device:
             token=token,
             hello=DeviceHello(software="test-device/1.0", services=offered),
             subprotocols=[subprotocol],
+            dial=dial,
             ssl_context=tls,
         )
         if subprotocol is Subprotocol.HOMEPORT_V1:

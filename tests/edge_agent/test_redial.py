@@ -153,6 +153,11 @@ def test_a_drain_hint_is_waited_for_and_spread() -> None:
     assert len(delays) == 50
 
 
+def test_a_drain_because_another_agent_took_the_place_is_no_reason_to_dial_anew() -> None:
+    decision = retry(Redial(rng=Highest()).after_drain(Drain(reason="replaced"), lasted=100))
+    assert (decision.delay, decision.contested) == (120, True)
+
+
 def test_draining_again_and_again_backs_off() -> None:
     redial = Redial(base=1, maximum=60, rng=Highest())
     assert [redial.after_drain(Drain(), lasted=0.5).delay for _ in range(4)] == [1, 2, 4, 8]

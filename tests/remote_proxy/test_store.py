@@ -132,7 +132,7 @@ def test_another_team_finds_nothing(fix: Fixture) -> None:
         fix.store.lookup_device_nowait(OTHER, "cam")
     with pytest.raises(SessionNotFoundError):
         fix.store.heartbeat_nowait(OTHER, tunnel.session_id, 1)
-    assert not fix.store.holds(OTHER, tunnel.device)
+    assert fix.store.find_device(OTHER, tunnel.device) is None
     assert tunnel.closed == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from common.tunnel.config import TunnelConfig
@@ -61,6 +62,17 @@ def open_error(error: LocalProtocolError) -> TunnelError:
     return OpenLimitError(error.detail, retry_after=1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Retirement:
+    """How a tunnel whose place was taken ends; moments on the shell's clock."""
+
+    reason: str
+    last_received: float
+    """When it began; anything later is a sign of life."""
+    proof_due: float
+    due: float
+
+
 class TunnelEnd(Generic[HandlerT]):
     """Base of the four ends. Implements `Tunnel` for the handler and `Owner` for the core.
 
@@ -71,7 +83,7 @@ class TunnelEnd(Generic[HandlerT]):
     ROLE: ClassVar[Role]
     SUBPROTOCOL: ClassVar[Subprotocol]
 
-    __slots__ = ("_drain_told", "_draining", "_streams_total", "core", "end", "handler")
+    __slots__ = ("_drain_told", "_draining", "_retirement", "_streams_total", "core", "end", "handler")
 
     core: TunnelCore
 
@@ -81,6 +93,7 @@ class TunnelEnd(Generic[HandlerT]):
         """Why the tunnel is over, once it is."""
         self._draining = False
         self._drain_told = False
+        self._retirement: _Retirement | None = None
         self._streams_total = 0
 
     def __repr__(self) -> str:
@@ -139,13 +152,30 @@ class TunnelEnd(Generic[HandlerT]):
     def _announce_drain(self, reconnect_after: float, reason: str) -> None:
         """Say more than GOAWAY does, where the dialect can."""
 
+    def retire(self, reason: str, *, grace: float, proof_within: float) -> None:
+        if self.closed or self._retirement is not None:
+            return
+        if self._service_streams() == 0:
+            self.close(reason)
+            return
+        core = self.core
+        now = core.now()
+        self._retirement = _Retirement(reason, core.last_received, now + min(proof_within, grace), now + grace)
+        core.session.ping(now)
+        self.drain(reason=reason)
+        core.want_tick(self._retirement.proof_due)
+
     def _look_whether_drained(self) -> None:
         if self._draining and not self._drain_told and not self.closed and self._service_streams() == 0:
             self._drain_told = True
             self.core.call_later(self._tell_drained)
 
     def _tell_drained(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        if self._retirement is not None:
+            self.close(self._retirement.reason)
+        else:
             self.handler.tunnel_drained()
 
     @property
@@ -170,7 +200,17 @@ class TunnelEnd(Generic[HandlerT]):
     def go_away_received(self) -> None:
         """By default nothing: the session refuses to open streams from now on."""
 
-    def tick(self, now: float) -> float | None:  # noqa: ARG002 -- for subclasses
+    def tick(self, now: float) -> float | None:
+        retirement = self._retirement
+        if retirement is None:
+            return None
+        if self.core.last_received == retirement.last_received:
+            due = retirement.proof_due
+        else:
+            due = retirement.due
+        if now < due:
+            return due
+        self.close(retirement.reason)
         return None
 
     def tunnel_lost(self, error: TunnelLostError) -> None:

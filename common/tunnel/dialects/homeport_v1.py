@@ -208,6 +208,8 @@ class HomeportRelay(TunnelEnd[RelayHandler]):
         deadlines = [opening.deadline for opening in self.openings.values()]
         if hello_deadline is not None:
             deadlines.append(hello_deadline)
+        if (retirement := super().tick(now)) is not None:
+            deadlines.append(retirement)
         return min(deadlines, default=None)
 
     def _message_received(self, message: Message) -> None:

@@ -13,6 +13,7 @@ from websockets.uri import WebSocketURI
 from common.secret import Secret
 from common.tunnel.client_handshake import ClientHandshake, ClientOpened, parse_tunnel_url
 from common.tunnel.config import HandshakeLimits, TunnelConfig
+from common.tunnel.dial import Dial
 from common.tunnel.dialects import open_device_tunnel
 from common.tunnel.errors import HandshakeFailedError, TunnelError
 from common.tunnel.interfaces import DeviceHandler, DeviceTunnel, Subprotocol
@@ -32,6 +33,7 @@ async def connect_tunnel(
     token: Secret,
     hello: DeviceHello,
     subprotocols: Sequence[Subprotocol] = (Subprotocol.HOMEPORT_V1,),
+    dial: Dial | None = None,
     config: TunnelConfig | None = None,
     limits: HandshakeLimits | None = None,
     budget: MemoryBudget | None = None,
@@ -46,6 +48,7 @@ async def connect_tunnel(
         token: the session token.
         hello: what the device says first (`homeport.v1`).
         subprotocols: what to offer.
+        dial: which of this agent's dials it is; None leaves it unsaid.
         config: limits of the tunnel.
         limits: limits of the handshake; its timeout covers everything from the TCP connection on.
         budget: memory shared with other tunnels.
@@ -63,7 +66,7 @@ async def connect_tunnel(
     proxy = proxy_for(target, environ) if environ is not None else None
     loop = asyncio.get_running_loop()
     handshake = ClientHandshake(
-        target, token=token, subprotocols=subprotocols, user_agent=hello.software, limits=limits
+        target, token=token, subprotocols=subprotocols, user_agent=hello.software, dial=dial, limits=limits
     )
     try:
         async with asyncio.timeout(limits.timeout):

@@ -12,6 +12,7 @@ from websockets.uri import WebSocketURI
 from common.secret import Secret
 from common.tunnel.client_handshake import ClientHandshake, ClientOpened, parse_tunnel_url
 from common.tunnel.config import HandshakeLimits, TunnelConfig
+from common.tunnel.dial import Dial
 from common.tunnel.dialects import open_device_tunnel
 from common.tunnel.errors import HandshakeFailedError, TunnelLostError
 from common.tunnel.interfaces import DeviceHandler, Subprotocol
@@ -47,6 +48,7 @@ async def run_client_tunnel(
     token: Secret,
     hello: DeviceHello,
     subprotocols: Sequence[Subprotocol] = (Subprotocol.HOMEPORT_V1,),
+    dial: Dial | None = None,
     config: TunnelConfig | None = None,
     limits: HandshakeLimits | None = None,
     budget: MemoryBudget | None = None,
@@ -67,6 +69,7 @@ async def run_client_tunnel(
         token: the session token.
         hello: what the device says first (`homeport.v1`).
         subprotocols: what to offer.
+        dial: which of this agent's dials it is; None leaves it unsaid.
         config: limits of the tunnel.
         limits: limits of the handshake; its timeout covers everything from the TCP connection on.
         budget: memory shared with other tunnels.
@@ -88,7 +91,7 @@ async def run_client_tunnel(
     target = parse_tunnel_url(url)
     proxy = proxy_for(target, environ) if environ is not None else None
     handshake = ClientHandshake(
-        target, token=token, subprotocols=subprotocols, user_agent=hello.software, limits=limits
+        target, token=token, subprotocols=subprotocols, user_agent=hello.software, dial=dial, limits=limits
     )
     opened: ClientOpened | None = None
     try:

@@ -65,7 +65,7 @@ async def hostile_tunnel(relay: RunningRelay) -> AsyncIterator[RawClient]:
     async with connect(relay.tunnel_url) as client:
         client.send(handshake(relay))
         assert (await client.read_answer()).status == 101
-        await relay.until(lambda: relay.store.holds(relay.team, HOSTILE))
+        await relay.until(lambda: relay.store.find_device(relay.team, HOSTILE) is not None)
         yield client
 
 
@@ -116,7 +116,7 @@ async def test_a_handshake_that_is_wrong(relay: RunningRelay, changes: dict[str,
         answer = await client.read_answer()
         assert answer.status == status
         assert answer.code
-        assert not relay.store.holds(relay.team, HOSTILE)
+        assert relay.store.find_device(relay.team, HOSTILE) is None
 
 
 async def test_the_size_of_a_handshake_is_a_setting(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_violation_ends_that_tunnel_alone(relay: RunningRelay, violation
     async with undisturbed(relay), hostile_tunnel(relay) as client:
         client.send(violation)
         await relay.until(lambda: relay.metric("tunnels_closed_total", reason="protocol_error") == 1)
-        assert not relay.store.holds(relay.team, HOSTILE)
+        assert relay.store.find_device(relay.team, HOSTILE) is None
 
 
 FLOODS = {
@@ -177,7 +177,7 @@ async def test_too_much_of_it_ends_that_tunnel_alone(relay: RunningRelay, flood:
     async with undisturbed(relay), hostile_tunnel(relay) as client:
         client.send(flood)
         await relay.until(lambda: relay.metric("tunnels_closed_total", reason=reason) == 1)
-        assert not relay.store.holds(relay.team, HOSTILE)
+        assert relay.store.find_device(relay.team, HOSTILE) is None
 
 
 async def test_streams_that_a_device_opens_are_refused_and_cost_nothing(relay: RunningRelay) -> None:
@@ -219,7 +219,7 @@ async def test_a_device_that_never_reads_is_bounded(relay: RunningRelay) -> None
         device.send(handshake(relay))
         assert (await device.read_answer()).status == 101
         device.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await relay.until(lambda: relay.store.holds(relay.team, HOSTILE))
+        await relay.until(lambda: relay.store.find_device(relay.team, HOSTILE) is not None)
         async with open_stream(relay, device="hostile") as client:
             client.send(bytes(64 * 1024 * 1024))
             tunnel = relay.store.lookup_device_nowait(relay.team, "hostile")
@@ -241,4 +241,4 @@ async def test_a_device_that_says_hello_with_nothing_behind(relay: RunningRelay,
     async with undisturbed(relay), connect(relay.tunnel_url) as client:
         client.send(handshake(relay, changes={"Sec-WebSocket-Protocol": subprotocol}))
         assert (await client.read_answer()).status == 101
-        await relay.until(lambda: relay.store.holds(relay.team, HOSTILE))
+        await relay.until(lambda: relay.store.find_device(relay.team, HOSTILE) is not None)
