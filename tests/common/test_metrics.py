@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from prometheus_client import Counter
 
 from common.metrics import expose, new_registry
@@ -26,3 +29,19 @@ def test_openmetrics_when_it_is_asked_for() -> None:
     content_type, body = expose(new_registry(), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.anyio
+async def test_tasks_are_counted_in_a_loop() -> None:
+    """A leak of tasks shows nowhere else: one that waits for ever has no descriptor and no CPU time."""
+    registry = new_registry()
+    alone = registry.get_sample_value("homeport_tasks")
+    assert alone is not None
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0))
+        assert registry.get_sample_value("homeport_tasks") == alone + 1
+    assert registry.get_sample_value("homeport_tasks") == alone
+
+
+def test_outside_of_a_loop_there_are_none_to_count() -> None:
+    assert new_registry().get_sample_value("homeport_tasks") is None
