@@ -182,7 +182,9 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
         rows = [(f"`{each['name']}`", each["in"], each["description"]) for each in parameters]
         lines += ["", _table(("parameter", "in", "what it is"), rows).rstrip()]
     if body := operation.get("requestBody"):
-        lines += ["", _fields(document, "body", body["content"]["application/json"]["schema"])]
+        ((media_type, content),) = body["content"].items()
+        heading = "body" if media_type == "application/json" else "form field"
+        lines += ["", _fields(document, heading, content["schema"])]
     answers = []
     for status, response in operation["responses"].items():
         succeeded = int(status) < 400

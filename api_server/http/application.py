@@ -22,7 +22,7 @@ from aiohttp import hdrs, web
 from api_server.auth.credentials import presented
 from api_server.auth.errors import AuthError, UnauthenticatedError
 from api_server.auth.interfaces import PENDING, Authenticator, Identity
-from api_server.http.binding import bind_body, bind_text, encode_json
+from api_server.http.binding import bind_body, bind_form, bind_text, encode_json
 from api_server.http.browsers import SECURITY_HEADERS, refuse_cross_site
 from api_server.http.errors import (
     BodyTooLargeError,
@@ -138,7 +138,7 @@ class RestApplication:
         """The handler as aiohttp calls it. All that can be found out about it once is found out here."""
         parameters = route.parameters
         path_type, query_type = parameters.get("path"), parameters.get("query", _NoQuery)
-        body_type = parameters.get("body")
+        body_type, form_type = parameters.get("body"), parameters.get("form")
         decoder: msgspec.json.Decoder[Any] | None = None if body_type is None else msgspec.json.Decoder(body_type)
         wants_caller, wants_request = "caller" in parameters, "request" in parameters
 
@@ -150,9 +150,12 @@ class RestApplication:
                 arguments["path"] = bind_text("path", request.match_info.items(), path_type)
             if "query" in parameters:
                 arguments["query"] = query
-            teams = authorise(identity, route, getattr(query, "team", None))
+            named = getattr(arguments.get("path"), "team", None) or getattr(query, "team", None)
+            teams = authorise(identity, route, named)
             if decoder is not None:
                 arguments["body"] = await bind_body(request, decoder, self._max_request_bytes)
+            if form_type is not None:
+                arguments["form"] = await bind_form(request, form_type, self._max_request_bytes)
             if wants_caller:
                 arguments["caller"] = Caller(
                     identity=identity, teams=teams, address=request.remote or "", request_id=request[_REQUEST_ID]

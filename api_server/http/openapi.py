@@ -22,6 +22,7 @@ from api_server.auth.errors import (
     UnauthenticatedError,
 )
 from api_server.auth.interfaces import INSTALLATION_ACTIONS
+from api_server.http.binding import FORM
 from api_server.http.descriptions import field_descriptions, structs_in
 from api_server.http.errors import (
     BodyTooLargeError,
@@ -40,6 +41,8 @@ from common.errors import HomeportError
 __all__ = ["openapi_document"]
 
 _REF = "#/components/schemas/{name}"
+_WITH_SCHEMA = ("path", "query", "body", "form")
+_BODIES = {"body": "application/json", "form": FORM}
 
 _IDENTITY_ERRORS: Sequence[type[HomeportError]] = (
     ConflictingCredentialsError,
@@ -48,7 +51,6 @@ _IDENTITY_ERRORS: Sequence[type[HomeportError]] = (
     TooManyAttemptsError,
 )
 _BODY_ERRORS: Sequence[type[HomeportError]] = (
-    MalformedJsonError,
     RequestTimeoutError,
     BodyTooLargeError,
     UnsupportedMediaTypeError,
@@ -98,7 +100,7 @@ class _Schemas:
     def __init__(self, routes: Sequence[Route]) -> None:
         mentioned: list[Any] = [Problem]
         for route in routes:
-            mentioned += [kind for name, kind in route.parameters.items() if name in ("path", "query", "body")]
+            mentioned += [kind for name, kind in route.parameters.items() if name in _WITH_SCHEMA]
             if _has_schema(route.result):
                 mentioned.append(route.result)
         unique = list(dict.fromkeys(mentioned))
@@ -168,11 +170,11 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     ]
     if listed:
         operation["parameters"] = listed
-    if "body" in parameters:
-        body = parameters["body"]
+    for name in _BODIES.keys() & parameters.keys():
+        body = parameters[name]
         operation["requestBody"] = {
             "required": bool(msgspec.json.schema(body)["$defs"][body.__name__].get("required")),
-            "content": {"application/json": {"schema": schemas.of(body)}},
+            "content": {_BODIES[name]: {"schema": schemas.of(body)}},
         }
     if _is_public(route):
         operation["security"] = []
@@ -211,6 +213,8 @@ def _errors(route: Route) -> list[type[HomeportError]]:
     if route.method not in ("GET", "HEAD"):
         errors.append(CrossSiteRequestError)
     if "body" in route.parameters:
+        errors.append(MalformedJsonError)
+    if _BODIES.keys() & route.parameters.keys():
         errors += _BODY_ERRORS
     return list(dict.fromkeys([*errors, ValidationFailedError, *route.errors, InternalError]))
 

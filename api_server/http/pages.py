@@ -85,7 +85,8 @@ def _operation(document: Mapping[str, Any], path: str, method: str, operation: M
         ]
         parts.append(_table(("parameter", "in", "type", ""), rows))
     if body := operation.get("requestBody"):
-        parts.append(_fields(document, "Body", body["content"]["application/json"]["schema"]))
+        (content,) = body["content"].values()
+        parts.append(_fields(document, "Body", content["schema"]))
     statuses = []
     for status, response in operation["responses"].items():
         schema = response.get("content", {}).get("application/json", {}).get("schema")

@@ -6,6 +6,7 @@ A handler is an async method whose parameters say what it needs, by name:
     path: T              the variable parts of the path        a frozen msgspec.Struct
     query: T             the query string                      a frozen msgspec.Struct
     body: T              the JSON body                         a frozen msgspec.Struct
+    form: T              the form body, in its place           a frozen msgspec.Struct
     request: Request     the request itself, for handlers that stream
 
 and whose return annotation is the body of the answer, None for none, or a `StreamResponse` that it made itself. The
@@ -95,7 +96,7 @@ class Route:
     def parameters(self) -> dict[str, type]:
         """The annotation of each parameter of the handler."""
         hints = {name: hint for name, hint in _hints(self.handler).items() if name != "return"}
-        if unknown := hints.keys() - {"caller", "path", "query", "body", "request"}:
+        if unknown := hints.keys() - {"caller", "path", "query", "body", "form", "request"}:
             raise TypeError(f"{self.operation}: a handler has no parameter {unknown}")
         return hints
 
@@ -141,7 +142,7 @@ def authorise(identity: Identity, route: Route, team: str | None) -> frozenset[T
     Args:
         identity: who asks.
         route: what for.
-        team: as the request names it; None when it does not.
+        team: as the path or the query names it; None when neither does.
 
     Returns:
         The teams; none when the route has no action, or one that concerns no team.
