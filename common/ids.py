@@ -16,8 +16,10 @@ __all__ = [
     "ServiceName",
     "SessionId",
     "TeamId",
+    "is_device_id",
     "is_name",
     "is_session_id",
+    "new_device_id",
     "new_session_id",
 ]
 
@@ -30,12 +32,23 @@ _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _MAX_NAME = 40
 """Characters; a name longer than this leaves no room for the others in a DNS label of 63 (RFC 1035 section 2.3.4)."""
 
+_DEVICE_ID = re.compile(r"dev-[0-9a-f]{32}", re.ASCII)
 _SESSION_ID = re.compile(r"ses_[0-9a-f]{32}", re.ASCII)
 
 
 def is_name(text: str) -> bool:
     """Whether `text` may name a team, a device or a service: lower-case letters, digits, single hyphens; at most 40."""
     return len(text) <= _MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def new_device_id() -> DeviceId:
+    """A fresh device id: `dev-` and 128 random bits in hexadecimal. It can stand wherever the device's name can."""
+    return DeviceId("dev-" + secrets.token_hex(16))
+
+
+def is_device_id(text: str) -> bool:
+    """Whether `text` has the shape of a device id; a device is not given such a name."""
+    return _DEVICE_ID.fullmatch(text) is not None
 
 
 def new_session_id() -> SessionId:

@@ -14,7 +14,7 @@ async def test_the_administrator(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         me = (await api.get("/api/auth/me")).json()
         assert (me["kind"], me["name"], me["id"]) == ("token", "administration token", ADMIN.reveal()[:9])
-        assert me["installation"] == ["metrics.read"]
+        assert me["installation"] == ["audit.read_installation", "metrics.read", "users.disable"]
         assert list(me["teams"]) == ["home"]
         assert "gateway.call" in me["teams"]["home"]
 
