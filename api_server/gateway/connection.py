@@ -101,7 +101,6 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "bucket",
-        "client",
         "deadline",
         "ended",
         "requests",
@@ -109,7 +108,6 @@ class ClientConnection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
-    client: Client
     requests: RequestReader
 
     def __init__(self, core: GatewayCore, registry: ConnectionRegistry) -> None:
@@ -151,12 +149,14 @@ class ClientConnection(asyncio.Protocol):
         core = self._core
         limits = core.limits
         self._transport.set_write_buffer_limits(high=limits.high_water_bytes, low=limits.high_water_bytes // 4)
-        self.client = Client(
+        client = Client(
             _host(transport.get_extra_info("peername")),
-            _host_and_port(transport.get_extra_info("sockname")),
+            lambda: _host_and_port(transport.get_extra_info("sockname")),
             limits.trusted_proxies,
         )
-        self.requests = RequestReader(self.client, max_target=limits.max_target_bytes, max_fields=limits.max_fields)
+        self.requests = RequestReader(
+            client, core.known_sections, max_target=limits.max_target_bytes, max_fields=limits.max_fields
+        )
         self._registry.enter(self)
         core.wheel.arm(self, core.clock.monotonic() + limits.header_timeout)
         if len(self._registry) > limits.max_connections:
@@ -278,10 +278,11 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.resume_reading()
 
-    def finish(self, *, persistent: bool, unread: bool = False) -> None:
+    def finish(self, now: float, *, persistent: bool, unread: bool = False) -> None:
         """The response is written.
 
         Args:
+            now: seconds, monotonic.
             persistent: go on with the next request.
             unread: the client is still sending, or may be.
         """
@@ -293,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
                 self.close()
             return
         self._scanned = 0
-        self.arm(self._core.clock.monotonic() + self._core.limits.keepalive_timeout)
+        self.arm(now + self._core.limits.keepalive_timeout)
         self._advance()
 
     def refuse(self, error: HomeportError, *, realm: str | None = None, head_only: bool = False) -> None:

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.limits import GatewayLimits
+from api_server.gateway.memo import Memo
 from api_server.gateway.metrics import GatewayMetrics
-from api_server.gateway.responses import ResponseReader
+from api_server.gateway.responses import ResponseHead, ResponseReader
 from api_server.gateway.routes import Router
+from api_server.gateway.sections import RequestFields
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
 from common.clock import Clock
@@ -62,8 +64,10 @@ class GatewayCore:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs what cannot be decided without waiting. The coroutine must not raise."""
     draining: bool = False
+    known_sections: Memo[RequestFields] = field(default_factory=Memo)
+    known_responses: Memo[ResponseHead] = field(default_factory=Memo)
+    """Both are shared, so that what they remember is of use to a client that asks once and leaves."""
     responses: ResponseReader = field(init=False)
-    """Shared, so that what it remembers is of use to a client that asks once and leaves."""
 
     def __post_init__(self) -> None:
-        self.responses = ResponseReader(max_fields=self.limits.max_fields)
+        self.responses = ResponseReader(self.known_responses, max_fields=self.limits.max_fields)

@@ -75,6 +75,10 @@ class _Phase(Enum):
     OVER = "over"
 
 
+# A member of an enum is found by a descriptor, which costs more than a look into the module.
+_SEEKING, _UNDER_WAY, _REFUSED, _OVER = _Phase
+
+
 class Exchange:
     """One request of a client; `Activity` to its connection, `StreamSink` to the stream it goes out on.
 
@@ -120,7 +124,7 @@ class Exchange:
         self._stream: RelayStream | None = None
         self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
-        self._phase = _Phase.SEEKING
+        self._phase = _SEEKING
         self._idle = core.limits.stream_idle_timeout
         self._began = core.clock.monotonic()
 
@@ -177,7 +181,7 @@ class Exchange:
         )
         if stream is None:
             return False
-        self._send(stream)
+        self._send(stream, self._began)
         return True
 
     async def _seek(self, *, identified: bool, fresh: bool) -> None:
@@ -201,7 +205,7 @@ class Exchange:
             self._refuse(InternalError("the gateway failed; its log says how"))
         else:
             self._task = None
-            self._send(stream)
+            self._send(stream, self._core.clock.monotonic())
 
     async def _get_stream(self, *, fresh: bool) -> RelayStream:
         assert self._route is not None
@@ -220,20 +224,20 @@ class Exchange:
         """Seconds that a stream may have been idle to carry the request."""
         return None if self._head.repeatable else self._core.limits.unsafe_reuse
 
-    def _send(self, stream: RelayStream) -> None:
+    def _send(self, stream: RelayStream, now: float) -> None:
         """Send the request on a stream, with what has come of its body."""
         assert self._route is not None
         if self._raw is not None:
-            self._core.metrics.answered(101, self._core.clock.monotonic() - self._began)
+            self._core.metrics.answered(101, now - self._began)
             self._hand_over(self._raw.begin(self._core, self._connection, stream), stream)
             return
         self._stream = stream
-        self._phase = _Phase.UNDER_WAY
+        self._phase = _UNDER_WAY
         stream.attach(self)
-        if self._phase is not _Phase.UNDER_WAY:
+        if self._phase is not _UNDER_WAY:
             return  # the stream had ended already, and that has been dealt with
         head = self._head.for_service(self._route.path or b"/", self._route.target.prefix)
-        self._connection.arm(self._core.clock.monotonic() + self._core.limits.service_timeout)
+        self._connection.arm(now + self._core.limits.service_timeout)
         if self._body.complete:
             stream.write(head)
         else:
@@ -247,7 +251,7 @@ class Exchange:
         if self._stream is not None:
             self._stream.reset()
             self._stream = None
-        self._phase = _Phase.SEEKING
+        self._phase = _SEEKING
         self._connection.arm(NEVER)
         self._task = self._core.spawn(self._seek(identified=True, fresh=True))
 
@@ -287,13 +291,13 @@ class Exchange:
     def client_data(self, data: bytes) -> None:
         if self._body.complete:
             self._connection.hold_ahead(data)
-        elif self._phase is _Phase.UNDER_WAY:
+        elif self._phase is _UNDER_WAY:
             limits = self._core.limits
             self._connection.arm(
                 self._core.wheel.now + (limits.service_timeout if self._answer.head is None else self._idle)
             )
             self._pass_on(data, [])
-        elif self._phase is _Phase.SEEKING:
+        elif self._phase is _SEEKING:
             self._held += data
         else:
             self._discard(data)
@@ -319,7 +323,7 @@ class Exchange:
             self._stream.resume_reading()
 
     def due(self, now: float) -> None:  # noqa: ARG002
-        if self._connection.ended or self._phase is not _Phase.UNDER_WAY or self._answer.head is not None:
+        if self._connection.ended or self._phase is not _UNDER_WAY or self._answer.head is not None:
             self._abandon(ResetCode.TIMEOUT)
         else:
             limit = self._core.limits.service_timeout
@@ -328,7 +332,7 @@ class Exchange:
     # StreamSink
 
     def data_received(self, data: Buffer) -> None:
-        if self._phase is not _Phase.UNDER_WAY:
+        if self._phase is not _UNDER_WAY:
             return
         assert isinstance(data, bytes)
         answer, connection = self._answer, self._connection
@@ -339,8 +343,9 @@ class Exchange:
         except BadResponseError as exc:
             self._refuse(exc)
             return
+        now = self._core.clock.monotonic() if waited or answer.complete else 0.0
         if waited and answer.head is not None:
-            self._core.metrics.answered(answer.head.status, self._core.clock.monotonic() - self._began)
+            self._core.metrics.answered(answer.head.status, now - self._began)
             if answer.upgraded:
                 self._upgrade(b"".join(out), rest)
                 return
@@ -351,14 +356,14 @@ class Exchange:
         elif out:
             connection.write_all(out)
         if answer.complete:
-            self._complete(reusable=not rest)
+            self._complete(now, reusable=not rest)
         else:
             limit = self._core.limits.service_timeout if answer.head is None else self._idle
             connection.arm(self._core.wheel.now + limit)
 
     def eof_received(self) -> None:
         if self._answer.head is not None and not self._answer.bounded:
-            self._complete(reusable=False)
+            self._complete(self._core.clock.monotonic(), reusable=False)
         else:
             self._stream_ended()
 
@@ -377,25 +382,26 @@ class Exchange:
         """Whether the client's connection may go on after a response that begins now."""
         return self._head.persistent and self._body.complete and not self._core.draining
 
-    def _complete(self, *, reusable: bool) -> None:
+    def _complete(self, now: float, *, reusable: bool) -> None:
         """The response is passed on to its last byte.
 
         Args:
+            now: seconds, monotonic.
             reusable: nothing came behind it.
         """
         stream, answer = self._stream, self._answer
         assert stream is not None
         assert answer.head is not None
         self._stream = None
-        self._phase = _Phase.OVER
+        self._phase = _OVER
         stream.resume_reading()  # the client may be behind; for the service the exchange is over
         if not self._body.complete or (answer.bounded and not reusable):
             stream.reset()
         elif answer.bounded and answer.head.persistent:
-            self._core.dialer.pool.put(stream, self._core.clock.monotonic())
+            self._core.dialer.pool.put(stream, now)
         else:
-            self._core.dialer.pool.retire(stream, self._core.clock.monotonic())
-        self._connection.finish(persistent=answer.persistent, unread=not self._body.complete)
+            self._core.dialer.pool.retire(stream, now)
+        self._connection.finish(now, persistent=answer.persistent, unread=not self._body.complete)
 
     def _upgrade(self, head: bytes, early: bytes) -> None:
         """The service has switched protocols: from here on it is bytes."""
@@ -410,14 +416,14 @@ class Exchange:
 
     def _hand_over(self, successor: Splice | WebSocketSplice, stream: RelayStream) -> None:
         """The rest is raw."""
-        self._phase = _Phase.OVER
+        self._phase = _OVER
         self._core.metrics.tunnels += 1
         stream.attach(successor)
         self._connection.become(successor)
 
     def _stream_ended(self) -> None:
         """The stream is over before the response is complete."""
-        if self._phase is not _Phase.UNDER_WAY or self._stream is None:
+        if self._phase is not _UNDER_WAY or self._stream is None:
             return
         if self._stream.used and self._head.repeatable and not self._answer.touched:
             self._redial()
@@ -427,11 +433,11 @@ class Exchange:
             self._abandon(ResetCode.CANCELLED)
 
     def _redirect(self, location: bytes) -> None:
-        self._phase = _Phase.OVER
+        self._phase = _OVER
         persistent = self._may_persist()
         self._core.metrics.responses[308] += 1
         self._connection.write(redirect_response(location, close=not persistent, now=self._core.clock.wall()))
-        self._connection.finish(persistent=persistent, unread=not self._body.complete)
+        self._connection.finish(self._began, persistent=persistent, unread=not self._body.complete)
 
     def _refuse(self, error: HomeportError, code: ResetCode = ResetCode.CANCELLED) -> None:
         """Answer with an error, if there is still an answer to give, and keep the connection if that is safe."""
@@ -453,9 +459,9 @@ class Exchange:
         realm = self._route.target.realm if self._route is not None else None
         connection.write_problem(error, close=close, realm=realm, head_only=self._head.method == b"HEAD")
         if close or body.complete:
-            connection.finish(persistent=not close, unread=not body.complete)
+            connection.finish(self._core.clock.monotonic(), persistent=not close, unread=not body.complete)
             return
-        self._phase = _Phase.REFUSED
+        self._phase = _REFUSED
         connection.arm(self._core.clock.monotonic() + self._core.limits.header_timeout)
         connection.resume_reading()
         self._discard(self._held)
@@ -466,8 +472,8 @@ class Exchange:
         if end < len(data):
             self._connection.hold_ahead(data[end:])
         if self._body.complete:
-            self._phase = _Phase.OVER
-            self._connection.finish(persistent=True)
+            self._phase = _OVER
+            self._connection.finish(self._core.clock.monotonic(), persistent=True)
 
     def _abandon(self, code: ResetCode) -> None:
         """There is no way to say it in HTTP: cut both sides."""
@@ -476,7 +482,7 @@ class Exchange:
 
     def _drop(self, code: ResetCode) -> None:
         """Give up what the exchange holds."""
-        self._phase = _Phase.OVER
+        self._phase = _OVER
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -10,18 +10,40 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from api_server.gateway.fields import FieldKind, SortedFields
 from api_server.gateway.limits import Network
 from api_server.gateway.paths import is_authority
 
-__all__ = ["Client", "is_traceparent", "traceparent"]
+__all__ = ["Claims", "Client", "is_traceparent", "read_claims", "traceparent"]
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _PROTOCOL: Final = re.compile(rb"https?")
+
+
+_CLAIMS: Final = frozenset((FieldKind.FORWARDED_FOR, FieldKind.FORWARDED_PROTO, FieldKind.FORWARDED_HOST))
+
+
+class Claims(NamedTuple):
+    """The `X-Forwarded-*` fields of a request, as they came."""
+
+    addresses: bytes
+    protocol: bytes
+    host: bytes
+
+
+def read_claims(fields: SortedFields) -> Claims | None:
+    """What a request claims about where it comes from; None for nothing."""
+    if _CLAIMS.isdisjoint(fields.special):
+        return None
+    return Claims(
+        b", ".join(fields.values(FieldKind.FORWARDED_FOR)),
+        b",".join(fields.values(FieldKind.FORWARDED_PROTO)).lower(),
+        b",".join(fields.values(FieldKind.FORWARDED_HOST)),
+    )
 
 
 class Client:
@@ -29,41 +51,40 @@ class Client:
 
     Args:
         address: of the peer, without the port.
-        local: `host:port` that it connected to; stands for the Host header of an HTTP/1.0 request without one.
+        local: gives the `host:port` that it connected to; stands for the Host of an HTTP/1.0 request without one.
         trusted: networks of reverse proxies whose word is taken.
     """
 
-    __slots__ = ("address", "local", "trusted")
+    __slots__ = ("_trusted", "address", "local")
 
-    def __init__(self, address: str, local: bytes, trusted: Sequence[Network] = ()) -> None:
+    def __init__(self, address: str, local: Callable[[], bytes], trusted: Sequence[Network] = ()) -> None:
         self.address = address
         self.local = local
-        self.trusted = bool(trusted) and _is_in(address, trusted)
+        self._trusted = bool(trusted) and _is_in(address, trusted)
 
-    def original_address(self, fields: SortedFields) -> str:
+    def original_address(self, claims: Claims | None) -> str:
         """The address that counts for limits: what a trusted proxy says was its peer, else the peer's own."""
-        if not self.trusted:
+        if claims is None or not self._trusted:
             return self.address
-        chain = b",".join(fields.values(FieldKind.FORWARDED_FOR))
-        last = chain.rpartition(b",")[2].strip(b" \t").decode("latin-1")
+        last = claims.addresses.rpartition(b",")[2].strip(b" \t").decode("latin-1")
         return last if _is_address(last) else self.address
 
-    def forwarded(self, host: bytes, fields: SortedFields) -> bytes:
+    def forwarded(self, host: bytes, claims: Claims | None) -> bytes:
         """The `X-Forwarded-*` lines of a request.
 
         Args:
             host: the Host of the request.
-            fields: that came with it.
+            claims: that came with it.
         """
         address = self.address.encode("latin-1")
         protocol = b"http"
-        if self.trusted:
-            address = b", ".join([*fields.values(FieldKind.FORWARDED_FOR), address])
-            said = b",".join(fields.values(FieldKind.FORWARDED_PROTO)).lower()
-            if _PROTOCOL.fullmatch(said) is not None:
-                protocol = said
-            hosts = fields.values(FieldKind.FORWARDED_HOST)
-            host = hosts[0] if hosts and is_authority(hosts[0]) else host
+        if claims is not None and self._trusted:
+            if claims.addresses:
+                address = b"%b, %b" % (claims.addresses, address)
+            if _PROTOCOL.fullmatch(claims.protocol) is not None:
+                protocol = claims.protocol
+            if is_authority(claims.host):
+                host = claims.host
         return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (address, protocol, host)
 
 

@@ -31,6 +31,9 @@ _log = structlog.get_logger(__name__)
 _TICK: Final = 0.5
 """Seconds; deadlines are met that late at most."""
 
+_TURN: Final = 10.0
+"""Seconds between two turns of what is remembered of heads: what nobody asks for is gone after two."""
+
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
@@ -81,6 +84,7 @@ class Gateway:
             ),
             spawn=self._spawn,
         )
+        self._turned = clock.monotonic()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -165,6 +169,10 @@ class Gateway:
         now = self._core.clock.monotonic()
         self._core.wheel.advance(now)
         self._core.dialer.pool.expire(now)
+        if now - self._turned >= _TURN:
+            self._turned = now
+            self._core.known_sections.turn()
+            self._core.known_responses.turn()
 
     def _schedule(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._on_timer)

@@ -1,11 +1,14 @@
 """A request head: read once, and rewritten once into what the service gets.
 
-    RequestFields   what the field section says, and the lines of it that go on; the same for two requests with the same
-                    fields, so a connection keeps the last one instead of reading the next alike
-    RequestHead     a request line with its fields
+    RequestFields   what the field section says without the lines that say who asks (see `sections`)
+    Caller          what those lines say, on one connection
+    RequestHead     a request line with both
 
 What does not go on: the credential that authenticated, Homeport's cookies, `X-Homeport-*`, everything that is about the
 client's own connection, and what a client could use to say where it comes from (see `forwarding`).
+
+A connection keeps the last head, and the last field section, instead of reading the next alike. Beyond the connection
+RequestFields alone are remembered (see `memo`), which neither hold nor depend on who asks.
 """
 
 from __future__ import annotations
@@ -22,24 +25,14 @@ from api_server.gateway.errors import (
     HeadTooLargeError,
     TargetTooLongError,
 )
-from api_server.gateway.fields import (
-    Field,
-    FieldKind,
-    Framing,
-    MalformedError,
-    SortedFields,
-    framing_line,
-    framing_of,
-    join_fields,
-    read_request_fields,
-    sort_fields,
-    without_homeport_cookies,
-)
-from api_server.gateway.forwarding import Client, is_traceparent, traceparent
-from api_server.gateway.paths import SplitTarget, check_path, is_authority, split_target
+from api_server.gateway.fields import Field, MalformedError, join_fields, without_homeport_cookies
+from api_server.gateway.forwarding import Client, traceparent
+from api_server.gateway.memo import Memo
+from api_server.gateway.paths import SplitTarget, check_path, split_target
+from api_server.gateway.sections import RequestFields, cut_carriers, understand_section
 from common.errors import HomeportError
 
-__all__ = ["SAFE_METHODS", "RequestFields", "RequestHead", "RequestReader"]
+__all__ = ["SAFE_METHODS", "Caller", "RequestHead", "RequestReader"]
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z][A-Z\-]{0,31}) ([!-~]+) HTTP/1\.([01])\r\n")
 """RFC 9112 section 3. Every method of the IANA registry is in upper case, and no other spelling is let through."""
@@ -53,55 +46,34 @@ IDEMPOTENT_METHODS: Final = SAFE_METHODS | {b"PUT", b"DELETE"}
 _MAX_LINE_REST: Final = 64
 """Bytes of a request line beside the target."""
 
-_PASSED: Final = frozenset(
-    (
-        FieldKind.PLAIN,
-        FieldKind.REPRESENTATION,
-        FieldKind.DATE,
-        FieldKind.ORIGIN,
-        FieldKind.FETCH_SITE,
-        FieldKind.SET_COOKIE,
-    )
-)
-"""What a service gets as it came."""
+_MAX_KEPT: Final = 8 * 1024
+"""Bytes of a head that its connection keeps."""
 
 _NOWHERE: Final = SplitTarget(None, b"/", None)
 
 
-class RequestFields(NamedTuple):
-    """A field section, understood."""
+class Caller(NamedTuple):
+    """Who asks, as the lines say that were cut out, and the connection they came on."""
 
-    host: bytes
-    framing: Framing
-    close: bool
-    """`Connection: close`."""
-    keep_alive: bool
-    """`Connection: keep-alive`, which an HTTP/1.0 client must say."""
-    upgrade: bytes
-    """What the client wants to upgrade to, as it said it; empty if nothing."""
-    expects_continue: bool
     credential: Presented | None
     ambient: bool
     """The credential is one that a browser adds by itself (HTTP Basic)."""
-    cross_site: bool
-    """A browser says that another site makes it ask."""
     address: str
     """Of the client, for limits."""
-    trace: bytes | None
-    """The `traceparent` that came with it."""
     lines: bytes
-    """What goes on to the service, but for `traceparent` and `X-Forwarded-Prefix`."""
+    """What goes on to the service: cookies, credentials that are not ours, and `X-Forwarded-*`."""
     refusal: HomeportError | None
     """What forbids to serve it."""
 
 
 class RequestHead(NamedTuple):
-    """A request, up to its body. A tuple because one is made for each request, and a tuple costs least."""
+    """A request, up to its body. A tuple because one is made for nearly each request, and a tuple costs least."""
 
     method: bytes
     target: SplitTarget
     http_1_1: bool
     fields: RequestFields
+    caller: Caller
     received: bytes
     """As it came."""
     refusal: HomeportError | None
@@ -137,6 +109,7 @@ class RequestHead(NamedTuple):
                 path,
                 b" HTTP/1.1\r\n" if query is None else b"?%b HTTP/1.1\r\n" % query,
                 self.fields.lines,
+                self.caller.lines,
                 b"X-Forwarded-Prefix: %b\r\n" % prefix if prefix else b"",
                 b"traceparent: %b\r\n\r\n" % traceparent(self.fields.trace),
             )
@@ -148,18 +121,23 @@ class RequestReader:
 
     Args:
         client: whose connection it is.
+        memo: remembers field sections, for all connections.
         max_target: bytes of a request target.
         max_fields: field lines of a head.
     """
 
-    __slots__ = ("_client", "_last", "_last_section", "_max_fields", "_max_target")
+    __slots__ = ("_caller", "_client", "_fields", "_last", "_max_fields", "_max_target", "_memo", "_section")
 
-    def __init__(self, client: Client, *, max_target: int, max_fields: int) -> None:
+    def __init__(self, client: Client, memo: Memo[RequestFields], *, max_target: int, max_fields: int) -> None:
         self._client = client
+        self._memo = memo
         self._max_target = max_target
         self._max_fields = max_fields
-        self._last: RequestFields | None = None
-        self._last_section = b""
+        self._last: RequestHead | None = None
+        self._section = b""
+        """The last one; `_fields` and `_caller` are what it said."""
+        self._fields: RequestFields
+        self._caller: Caller
 
     def check_start(self, received: bytes) -> None:
         """Look at a head that has not come whole yet, so that what will never be one is not waited for.
@@ -185,6 +163,8 @@ class RequestReader:
         Raises:
             BadRequestError, HeadTooLargeError, TargetTooLongError: where it ends, or its body, cannot be relied on.
         """
+        if self._last is not None and head == self._last.received:
+            return self._last  # a client that polls
         line = _REQUEST_LINE.match(head)
         if line is None:
             raise BadRequestError("the request line is not that of HTTP/1.1 or 1.0")
@@ -200,139 +180,79 @@ class RequestReader:
             if target.query is not None:
                 presented((), target.query)  # refuses a token in there
         except HomeportError as exc:
-            refusal, target = exc, _NOWHERE
-        fields = self._fields(head, line, target.authority)
-        if refusal is None:
-            refusal = fields.refusal
-        if refusal is None and fields.ambient and fields.cross_site and (method not in SAFE_METHODS or fields.upgrade):
-            refusal = CrossSiteError("a browser may follow links to a device, but not act on behalf of another site")
-        return RequestHead(method, target, minor == b"1", fields, head, refusal)
-
-    def _fields(self, head: bytes, line: re.Match[bytes], authority: bytes | None) -> RequestFields:
+            refusal, target = _detached(exc), _NOWHERE
         # The version is part of what is compared, because a section may be right for one and wrong for the other.
         section = head[line.start(3) :]
-        if self._last is not None and section == self._last_section and authority is None:
-            return self._last
-        fields = self._understand(section, authority)
-        if authority is None:
-            self._last, self._last_section = fields, section
-        return fields
+        if section == self._section and target.authority is None:
+            fields, caller = self._fields, self._caller
+        else:
+            fields, caller = self._read_section(section, target.authority)
+        if refusal is None:
+            refusal = caller.refusal
+        if refusal is None and caller.ambient and fields.cross_site and (method not in SAFE_METHODS or fields.upgrade):
+            refusal = CrossSiteError("a browser may follow links to a device, but not act on behalf of another site")
+        request = RequestHead(method, target, minor == b"1", fields, caller, head, refusal)
+        self._last = request if len(head) <= _MAX_KEPT else None
+        return request
 
-    def _understand(self, section: bytes, authority: bytes | None) -> RequestFields:
-        http_1_1 = section.startswith(b"1")
+    def _read_section(self, section: bytes, authority: bytes | None) -> tuple[RequestFields, Caller]:
+        shared, carriers = cut_carriers(section)
         try:
-            # With a request line of ours: theirs has been checked, and must not change what the fields mean.
-            fields = read_request_fields(b"GET / HTTP/1." + section)
-            if len(fields) > self._max_fields:
+            fields = self._memo.get(shared) if authority is None else None
+            if fields is None:
+                fields = understand_section(shared, authority)
+                if authority is None and fields.shareable:
+                    self._memo.put(shared, fields)
+            if not fields.host:
+                fields = understand_section(shared, self._client.local())  # only this connection knows
+            if fields.number + len(carriers) > self._max_fields:
                 raise HeadTooLargeError(f"the request has more than {self._max_fields} header fields")
-            return self._decide(sort_fields(fields, _PASSED), http_1_1, authority)
         except MalformedError as exc:
             raise BadRequestError(f"the request head is malformed: {exc}") from exc
+        caller = self._find_caller(carriers, fields)
+        if authority is None and len(section) <= _MAX_KEPT:
+            self._section, self._fields, self._caller = section, fields, caller
+        return fields, caller
 
-    def _decide(self, fields: SortedFields, http_1_1: bool, authority: bytes | None) -> RequestFields:
-        framing = framing_of(fields)
-        if framing.chunked and not http_1_1:
-            # RFC 9112 section 6.1: such a message must be treated as if its framing was faulty.
-            raise MalformedError("HTTP/1.0 has no Transfer-Encoding")
-        host = self._host(fields.values(FieldKind.HOST), http_1_1, authority)
-        options = fields.options
-        upgrade = _upgrade(fields.values(FieldKind.UPGRADE)) if http_1_1 and b"upgrade" in options else b""
-        trailers = b"te" in options and any(b"trailers" in value.lower() for value in fields.values(FieldKind.TE))
-        carriers = fields.special.get(FieldKind.CREDENTIAL, [])
-        refusal: HomeportError | None = None
-        credential = None
+    def _find_caller(self, carriers: list[Field], fields: RequestFields) -> Caller:
+        credential, refusal = None, None
         try:
             credential = presented(carriers)
         except HomeportError as exc:
-            refusal = exc
-        expect = b", ".join(fields.values(FieldKind.EXPECT)).lower()
-        if expect not in (b"", b"100-continue"):
+            refusal = _detached(exc)
+        if fields.unexpected:
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
-        # RFC 9110 section 10.1.1: from an HTTP/1.0 client it is to be ignored.
-        expects_continue = bool(expect) and http_1_1
-        traces = fields.values(FieldKind.TRACEPARENT)
-        trace = traces[0] if len(traces) == 1 and is_traceparent(traces[0]) else None
-        lines = (
-            b"Host: %b\r\n" % host,
-            fields.passed,
-            _passed_on(fields, credential, with_state=trace is not None),
-            framing_line(framing),
-            _connection_lines(upgrade, trailers=trailers) if upgrade or trailers else b"",
-            b"Expect: 100-continue\r\n" if expects_continue else b"",
-            self._client.forwarded(host, fields),
-        )
-        return RequestFields(
-            host=host,
-            framing=framing,
-            close=b"close" in options,
-            keep_alive=b"keep-alive" in options,
-            upgrade=upgrade,
-            expects_continue=expects_continue,
+        client = self._client
+        forwarded = client.forwarded(fields.host, fields.claims)
+        return Caller(
             credential=credential,
             ambient=credential is not None and _is_basic(carriers, credential),
-            cross_site=_is_cross_site(fields, host),
-            address=self._client.original_address(fields),
-            trace=trace,
-            lines=b"".join(lines),
+            address=client.original_address(fields.claims),
+            lines=b"%b%b" % (_passed_on(carriers, credential, fields.options), forwarded) if carriers else forwarded,
             refusal=refusal,
         )
 
-    def _host(self, hosts: list[bytes], http_1_1: bool, authority: bytes | None) -> bytes:
-        """The one host that the request is for (RFC 9112 section 3.2)."""
-        if len(hosts) > 1 or (http_1_1 and not hosts):
-            raise MalformedError("a request has one Host")
-        if hosts and not is_authority(hosts[0]):
-            raise MalformedError("the Host is not a host")
-        if authority is not None:
-            return authority
-        return hosts[0] if hosts else self._client.local
 
-
-def _passed_on(fields: SortedFields, credential: Presented | None, *, with_state: bool) -> bytes:
-    """The lines of the special fields that the service gets."""
-    special = fields.special
+def _passed_on(carriers: list[Field], credential: Presented | None, options: frozenset[bytes]) -> bytes:
+    """What the service gets of the lines that were cut out."""
     passed: list[Field] = []
     if credential is not None:
         # What carries another credential than ours is between the client and the service.
-        carriers = special.get(FieldKind.CREDENTIAL, ())
-        passed += [field for field in carriers if field[0].lower() not in credential.headers]
-    for name, value in special.get(FieldKind.COOKIE, ()):
-        kept = without_homeport_cookies(value)
-        if kept:
-            passed.append((name, kept))
-    if with_state:
-        # The state belongs to the trace (W3C Trace Context, section 3.3): without the one the other means nothing.
-        passed += special.get(FieldKind.TRACESTATE, ())
-    return join_fields(field for field in passed if field[0].lower() not in fields.options) if passed else b""
+        gone = credential.headers | {b"cookie"}
+        passed += [field for field in carriers if field[0].lower() not in gone]
+    for name, value in carriers:
+        if name.lower() == b"cookie":
+            kept = without_homeport_cookies(value)
+            if kept:
+                passed.append((name, kept))
+    return join_fields(field for field in passed if field[0].lower() not in options) if passed else b""
 
 
-def _upgrade(values: Iterable[bytes]) -> bytes:
-    """What may be upgraded to. `h2c` is not passed on: it would let requests through that nobody here has read
-    (RFC 9113 section 3.1 has withdrawn it).
-    """
-    protocols = [protocol.strip(b" \t") for value in values for protocol in value.split(b",")]
-    return b", ".join(protocol for protocol in protocols if protocol and not protocol.lower().startswith(b"h2c"))
-
-
-def _connection_lines(upgrade: bytes, *, trailers: bool) -> bytes:
-    """What the gateway says about its own connection to the service (RFC 9110 sections 7.6.1, 7.8 and 10.1.4)."""
-    options = b", ".join([*([b"Upgrade"] if upgrade else ()), *([b"TE"] if trailers else ())])
-    return b"".join(
-        (
-            b"Connection: %b\r\n" % options,
-            b"Upgrade: %b\r\n" % upgrade if upgrade else b"",
-            b"TE: trailers\r\n" if trailers else b"",
-        )
-    )
+def _detached(error: HomeportError) -> HomeportError:
+    """The error without the frames that it was raised in: it may be kept for long."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _is_basic(carriers: Iterable[Field], credential: Presented) -> bool:
     return any(name.lower() in credential.headers and value[:6].lower() == b"basic " for name, value in carriers)
-
-
-def _is_cross_site(fields: SortedFields, host: bytes) -> bool:
-    """Whether a browser says that the request was made by a page of another origin (Fetch Metadata; RFC 6454)."""
-    sites = fields.values(FieldKind.FETCH_SITE)
-    if sites:
-        return any(site not in (b"same-origin", b"none") for site in sites)
-    return any(origin.partition(b"://")[2].lower() != host.lower() for origin in fields.values(FieldKind.ORIGIN))

@@ -21,6 +21,7 @@ from api_server.gateway.fields import (
     read_response_fields,
     sort_fields,
 )
+from api_server.gateway.memo import Memo, sounds_secret
 
 __all__ = ["ResponseHead", "ResponseReader", "has_no_body"]
 
@@ -41,12 +42,6 @@ _PASSED: Final = frozenset(FieldKind) - {
 _SET_COOKIE: Final = FieldKind.SET_COOKIE
 _UPGRADE: Final = FieldKind.UPGRADE
 _DATE: Final = FieldKind.DATE
-
-
-_REMEMBERED: Final = 256
-"""Heads; each second brings a new `Date`, so this is a second's worth of different answers."""
-_REMEMBERED_BYTES: Final = 2048
-"""Bytes of a head that is remembered: 512 KiB in all."""
 
 
 class ResponseHead(NamedTuple):
@@ -77,14 +72,15 @@ class ResponseReader:
     """Reads response heads, and remembers some: the next is often the same, whichever client it is for.
 
     Args:
+        memo: remembers heads.
         max_fields: field lines of a head.
     """
 
-    __slots__ = ("_max_fields", "_remembered")
+    __slots__ = ("_max_fields", "_memo")
 
-    def __init__(self, *, max_fields: int) -> None:
+    def __init__(self, memo: Memo[ResponseHead], *, max_fields: int) -> None:
         self._max_fields = max_fields
-        self._remembered: dict[bytes, ResponseHead] = {}
+        self._memo = memo
 
     def read(self, head: bytes) -> ResponseHead:
         """Understand a response head, complete with its empty line.
@@ -92,8 +88,7 @@ class ResponseReader:
         Raises:
             BadResponseError: it is malformed.
         """
-        remembered = self._remembered
-        known = remembered.get(head)
+        known = self._memo.get(head)
         if known is not None:
             return known
         line = _STATUS_LINE.match(head)
@@ -103,14 +98,12 @@ class ResponseReader:
             response, secret = self._understand(head, line)
         except MalformedError as exc:
             raise BadResponseError(f"the response head is malformed: {exc}") from exc
-        if not secret and len(head) <= _REMEMBERED_BYTES:
-            if len(remembered) >= _REMEMBERED:
-                del remembered[next(iter(remembered))]  # the oldest
-            remembered[head] = response
+        if not secret:
+            self._memo.put(head, response)
         return response
 
     def _understand(self, head: bytes, line: re.Match[bytes]) -> tuple[ResponseHead, bool]:
-        """What the head says, and whether it holds what should not be kept: cookies."""
+        """What the head says, and whether it holds what is not to be remembered."""
         fields = read_response_fields(head)
         if len(fields) > self._max_fields:
             raise MalformedError(f"more than {self._max_fields} fields")
@@ -132,4 +125,4 @@ class ResponseReader:
             has_date=_DATE in special,
             lines=b"HTTP/1.1 %b %b\r\n%b" % (line[2], line[3] or b"", passed),
         )
-        return response, _SET_COOKIE in special
+        return response, sounds_secret(name for name, _ in fields)

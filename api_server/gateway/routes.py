@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from common.ids import ServiceName, TeamId
 
@@ -54,8 +54,7 @@ class ServiceTarget:
         return f"homeport {self.team}/{self.device}/{self.service}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where one request goes."""
 
     target: ServiceTarget

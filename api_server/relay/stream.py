@@ -51,6 +51,10 @@ class StreamPhase(Enum):
     CLOSED = "closed"
 
 
+# A member of an enum is found by a descriptor, which costs more than a look into the module.
+_CONNECTING, _ASKED, _OPEN, _CLOSED = StreamPhase
+
+
 class _Answer:
     """Reads the relay's answer to the open; httptools calls the `on_` methods."""
 
@@ -148,7 +152,7 @@ class RelayStream(asyncio.Protocol):
     ) -> None:
         self.session_id = session_id
         self.service = service
-        self.phase = StreamPhase.CONNECTING
+        self.phase = _CONNECTING
         self.used = 0
         """How often the stream has served: 0 for a fresh one."""
         self.idle_since = 0.0
@@ -186,7 +190,7 @@ class RelayStream(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may be written to it: open both ways, nothing held, nothing paused."""
         return (
-            self.phase is StreamPhase.OPEN
+            self.phase is _OPEN
             and not self._received_eof
             and not self._sent_eof
             and not self._write_paused
@@ -204,8 +208,8 @@ class RelayStream(asyncio.Protocol):
         until the next one.
         """
         self._sink = sink
-        if sink is None:
-            return
+        if sink is None or self.reusable:
+            return  # there is nothing to catch up on
         if self._held:
             held, self._held = self._held, []
             # First, so that a sink that pauses when it is handed the bytes has the last word.
@@ -214,24 +218,24 @@ class RelayStream(asyncio.Protocol):
                 sink.data_received(data)
         if self._received_eof:
             sink.eof_received()
-        if self.phase is StreamPhase.CLOSED:
+        if self.phase is _CLOSED:
             sink.connection_lost(self._lost)
 
     # Stream
 
     def write(self, data: Buffer) -> None:
-        if self.phase is StreamPhase.OPEN and not self._sent_eof:
+        if self.phase is _OPEN and not self._sent_eof:
             assert self._transport is not None
             self._transport.write(data)
 
     def write_all(self, buffers: list[Buffer]) -> None:
         """Write buffers by one system call, without joining them."""
-        if self.phase is StreamPhase.OPEN and not self._sent_eof:
+        if self.phase is _OPEN and not self._sent_eof:
             assert self._transport is not None
             self._transport.writelines(buffers)
 
     def write_eof(self) -> None:
-        if self.phase is not StreamPhase.OPEN or self._sent_eof:
+        if self.phase is not _OPEN or self._sent_eof:
             return
         assert self._transport is not None
         self._sent_eof = True
@@ -241,7 +245,7 @@ class RelayStream(asyncio.Protocol):
             self._transport.close()
 
     def reset(self, code: ResetCode = ResetCode.CANCELLED) -> None:
-        if self.phase is StreamPhase.CLOSED or self._reset is not None:
+        if self.phase is _CLOSED or self._reset is not None:
             return
         self._reset = code
         transport = self._transport
@@ -257,13 +261,13 @@ class RelayStream(asyncio.Protocol):
     def pause_reading(self) -> None:
         if self._reading:
             self._reading = False
-            if self._transport is not None and self.phase is not StreamPhase.CLOSED:
+            if self._transport is not None and self.phase is not _CLOSED:
                 self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            if self._transport is not None and self.phase is not StreamPhase.CLOSED:
+            if self._transport is not None and self.phase is not _CLOSED:
                 self._transport.resume_reading()
 
     # asyncio.Protocol
@@ -275,33 +279,33 @@ class RelayStream(asyncio.Protocol):
             return
         self._half_closes = self._transport.can_write_eof()
         self._transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
-        self.phase = StreamPhase.ASKED
+        self.phase = _ASKED
         self._transport.write(self._request)
         self._request = b""
 
     def data_received(self, data: bytes) -> None:
         sink = self._sink
-        if self.phase is StreamPhase.OPEN and sink is not None:
+        if self.phase is _OPEN and sink is not None:
             sink.data_received(data)
-        elif self.phase is StreamPhase.ASKED:
+        elif self.phase is _ASKED:
             self._answer_received(data)
-        elif self.phase is StreamPhase.OPEN:
+        elif self.phase is _OPEN:
             self._hold(data)
 
     def eof_received(self) -> bool:
-        if self.phase is StreamPhase.OPEN and not self._received_eof:  # uvloop tells it again when reading is resumed
+        if self.phase is _OPEN and not self._received_eof:  # uvloop tells it again when reading is resumed
             self._received_eof = True
             if self._sink is not None:
                 self._sink.eof_received()
             if self._sent_eof and self._transport is not None:
                 self._transport.close()
-        return self.phase is StreamPhase.OPEN and self._half_closes
+        return self.phase is _OPEN and self._half_closes
 
     def connection_lost(self, exc: Exception | None) -> None:
         was = self.phase
-        self.phase = StreamPhase.CLOSED
+        self.phase = _CLOSED
         self._transport = None
-        if was is not StreamPhase.OPEN:
+        if was is not _OPEN:
             self._refuse(RelayUnavailableError("the relay closed the connection before it answered the open"))
             return
         if self._reset is not None:
@@ -337,7 +341,7 @@ class RelayStream(asyncio.Protocol):
             return
         if early is not None:
             self._answer = None
-            self.phase = StreamPhase.OPEN
+            self.phase = _OPEN
             if not self._answered.done():
                 self._answered.set_result(None)
             if early:

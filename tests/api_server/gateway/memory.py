@@ -37,7 +37,8 @@ WEB = ServiceName("web")
 class Wire:
     """A transport that keeps what is written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self._address = address
         self.written = bytearray()
         self.ended = False
         self.closed = False
@@ -76,7 +77,7 @@ class Wire:
         return 0
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 3722) if name in ("peername", "sockname") else None
+        return (self._address, 3722) if name in ("peername", "sockname") else None
 
 
 class _Answered:
@@ -99,6 +100,7 @@ class Memory:
 
     def __init__(self, *, limits: GatewayLimits | None = None) -> None:
         clock = FakeClock()
+        self.authenticator = FakeAuthenticator()
 
         async def find(team: TeamId, device: str) -> Location:
             return Location(SESSION, 1)
@@ -108,11 +110,11 @@ class Memory:
             directory.get(TeamId("home"), "cam").send(None)
         self.pool = StreamPool()
         dialer = ServiceDialer(directory, Forwarder("http://127.0.0.1:1", key=None), self.pool)
-        registry = ConnectionRegistry()
+        self.registry = registry = ConnectionRegistry()
         self.core = GatewayCore(
             limits=limits or GatewayLimits(),
             router=DeviceRouter(domain=None, others=NoRoutes()),
-            gatekeeper=Gatekeeper(FakeAuthenticator()),
+            gatekeeper=Gatekeeper(self.authenticator),
             dialer=dialer,
             clock=clock,
             wheel=TimerWheel(tick=1.0, now=clock.monotonic()),
@@ -121,9 +123,13 @@ class Memory:
         )
         self.stream, self.service = self._open()
         self.pool.put(self.stream, clock.monotonic())
-        self.client = Wire()
-        self.connection = ClientConnection(self.core, registry)
-        self.connection.connection_made(self.client)  # type: ignore[arg-type]
+        self.client, self.connection = self.connect("127.0.0.1")
+
+    def connect(self, address: str) -> tuple[Wire, ClientConnection]:
+        """One more client, from that address."""
+        wire, connection = Wire(address), ClientConnection(self.core, self.registry)
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        return wire, connection
 
     @staticmethod
     def _open() -> tuple[RelayStream, Wire]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import pytest
@@ -10,11 +11,15 @@ from hypothesis import strategies as st
 
 from api_server.gateway.errors import BadRequestError, BadResponseError, TargetTooLongError
 from api_server.gateway.forwarding import Client
+from api_server.gateway.memo import Memo
 from api_server.gateway.requests import RequestReader
 from api_server.gateway.responses import ResponseReader
+from api_server.gateway.sections import RequestFields
 from common.errors import HomeportError
+from tests.api_server.gateway.memory import without_traces
 
-CLIENT = Client("192.0.2.7", b"gw:80")
+CLIENT = Client("192.0.2.7", lambda: b"gw:80")
+OTHER = Client("192.0.2.8", lambda: b"gw:81", [ipaddress.ip_network("192.0.2.0/24")])
 
 LINES = [
     b"GET /d/home/cam/web/ HTTP/1.1\r\n",
@@ -32,14 +37,19 @@ SECTIONS = [
     b"Host: gw\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"Host: gw\r\nContent-Length: 5\r\n\r\n",
     b"Host: gw\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+    b"Host: gw\r\nAuthorization: Bearer hp_x\r\nCookie: a=b; homeport=c\r\n\r\n",
+    b"Host: gw\r\nX-API-Key: hp_x\r\nAuthorization: Bearer hp_y\r\n\r\n",
+    b"Host: gw\r\nX-API-Key: hp_x\r\nAuthorization: Digest the-service's\r\nConnection: authorization\r\n\r\n",
+    b"Host: gw\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n",
+    b"Host: gw\r\nExpect: a-miracle\r\n\r\n",
     b"X: y\r\n\r\n",
     b"\r\n",
 ]
 HEADS = [line + section for line in LINES for section in SECTIONS]
 
 
-def reader() -> RequestReader:
-    return RequestReader(CLIENT, max_target=1000, max_fields=20)
+def reader(client: Client = CLIENT, memo: Memo[RequestFields] | None = None) -> RequestReader:
+    return RequestReader(client, memo if memo is not None else Memo(), max_target=1000, max_fields=20)
 
 
 def outcome(reader: RequestReader, head: bytes) -> Any:
@@ -48,17 +58,21 @@ def outcome(reader: RequestReader, head: bytes) -> Any:
         read = reader.read(head)
     except HomeportError as exc:
         return type(exc), exc.detail
-    fields = read.fields
-    credential = fields.credential
+    caller = read.caller
+    credential = caller.credential
     shown = (credential.credential.reveal(), credential.headers) if credential is not None else None
     refusal = (type(read.refusal), read.refusal.detail) if read.refusal is not None else None
-    return read._replace(fields=fields._replace(credential=None, refusal=None), refusal=None), shown, refusal
+    sent = without_traces(read.for_service(b"/x", b"/p"))
+    return read._replace(caller=caller._replace(credential=None, refusal=None), refusal=None), shown, refusal, sent
 
 
-@given(heads=st.lists(st.sampled_from(HEADS), max_size=12))
-def test_what_came_before_does_not_change_what_a_request_means(heads: list[bytes]) -> None:
-    one = reader()
-    assert [outcome(one, head) for head in heads] == [outcome(reader(), head) for head in heads]
+@given(heads=st.lists(st.tuples(st.sampled_from(HEADS), st.sampled_from([CLIENT, OTHER])), max_size=16))
+def test_what_came_before_does_not_change_what_a_request_means(heads: list[tuple[bytes, Client]]) -> None:
+    memo: Memo[RequestFields] = Memo()
+    readers = {client: reader(client, memo) for client in (CLIENT, OTHER)}
+    assert [outcome(readers[client], head) for head, client in heads] == [
+        outcome(reader(client), head) for head, client in heads
+    ]
 
 
 RESPONSES = [
@@ -81,8 +95,8 @@ def test_what_came_before_does_not_change_what_a_response_means(heads: list[byte
         except BadResponseError as exc:
             return exc.detail
 
-    one = ResponseReader(max_fields=20)
-    assert [read(one, head) for head in heads] == [read(ResponseReader(max_fields=20), head) for head in heads]
+    one = ResponseReader(Memo(), max_fields=20)
+    assert [read(one, head) for head in heads] == [read(ResponseReader(Memo(), max_fields=20), head) for head in heads]
 
 
 @pytest.mark.parametrize(
