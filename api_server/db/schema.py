@@ -1,0 +1,11 @@
+"""Every table of the code on one `METADATA`: importing this module has made it whole."""
+
+from __future__ import annotations
+
+import api_server.audit.tables
+import api_server.auth.signin.tables
+import api_server.devices.tables
+import api_server.teams.tables  # noqa: F401
+from api_server.db.metadata import METADATA
+
+__all__ = ["METADATA"]
