@@ -17,7 +17,7 @@ import ipaddress
 import ssl
 
 from api_server.auth.admin_token import AdminTokenAuthenticator
-from api_server.auth.guesses import GuessLimiter
+from common.guesses import GuessLimiter
 from api_server.devices.ledger import RevocationLedger
 from api_server.devices.revocations import RevocationService
 from api_server.events.hub import EventHub

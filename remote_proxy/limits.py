@@ -24,14 +24,18 @@ class TokenBucket:
         self._tokens = float(burst)
         self._updated = now
 
-    def take(self, now: float) -> float:
-        """Take one token. Returns 0.0 if there was one, else the seconds until there will be, taking nothing."""
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token; 0.0 if there is one now. Takes nothing."""
         tokens = self._tokens + (now - self._updated) * self._rate
         if tokens > self._burst:
             tokens = self._burst
         self._updated = now
-        if tokens >= 1.0:
-            self._tokens = tokens - 1.0
-            return 0.0
         self._tokens = tokens
-        return (1.0 - tokens) / self._rate
+        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / self._rate
+
+    def take(self, now: float) -> float:
+        """Take one token. Returns 0.0 if there was one, else the seconds until there will be, taking nothing."""
+        wait = self.wait(now)
+        if not wait:
+            self._tokens -= 1.0
+        return wait

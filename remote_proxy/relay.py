@@ -125,6 +125,9 @@ class Relay:
                 max_tunnels=settings.max_tunnels,
                 handshakes_per_second=settings.handshakes_per_second,
                 handshakes_burst=settings.handshakes_burst,
+                failed_handshakes_per_second=settings.failed_handshakes_per_second,
+                failed_handshakes_burst=settings.failed_handshakes_burst,
+                trusted_proxies=settings.trusted_proxies,
                 await_revocations=settings.await_revocations,
             ),
         )
@@ -291,6 +294,8 @@ def _limits(settings: RelaySettings) -> dict[str, float]:
     return {
         name: float(getattr(settings, name))
         for name in (
+            "failed_handshakes_burst",
+            "failed_handshakes_per_second",
             "handshakes_burst",
             "handshakes_per_second",
             "max_events",

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from common.logging import Format, Level
 from common.settings import Bytes, Port, Seconds, Settings
+from remote_proxy.tunnels.origins import read_networks
 
 __all__ = ["RelaySettings"]
 
@@ -78,6 +79,20 @@ class RelaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     handshakes_burst: Annotated[
         _Rate, Meta(description="Tunnel handshakes at once, as after a restart of the relay.")
     ] = 5000.0
+    failed_handshakes_per_second: Annotated[
+        _Rate, Meta(description="Handshakes from one address that may fail for their token, in the long run.")
+    ] = 1.0
+    failed_handshakes_burst: Annotated[
+        _Count,
+        Meta(description="The same at once; beyond, the address is refused with 429 without a look at its tokens."),
+    ] = 20
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses and networks of proxies whose X-Forwarded-For says which address dials the tunnel "
+            "port. While one of them does not say, failed handshakes through it count against all of the relay."
+        ),
+    ] = ("127.0.0.1", "::1")
     max_pending_handshakes: Annotated[
         _Count, Meta(description="Connections to the tunnel port at a time that are no tunnel yet.")
     ] = 5000
@@ -130,6 +145,10 @@ class RelaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
                 raise ValueError(f"{side}_tls_cert_file and {side}_tls_key_file go together")
         if self.internal_tls_client_ca_file is not None and self.internal_tls_cert_file is None:
             raise ValueError("internal_tls_client_ca_file needs internal_tls_cert_file and internal_tls_key_file")
+        try:
+            read_networks(self.trusted_proxies)
+        except ValueError:
+            raise ValueError("trusted_proxies must be addresses or networks, such as 10.0.0.0/8") from None
         if not 0 < self.probe_interval < self.dead_after:
             raise ValueError("dead_after must be longer than probe_interval, and both more than 0")
 

@@ -12,12 +12,12 @@ import secrets
 from pathlib import Path
 
 from api_server.auth.errors import TooManyAttemptsError
-from api_server.auth.guesses import GuessLimiter
 from api_server.auth.interfaces import INSTALLATION_ACTIONS, Action, Identity
 from common.clock import Clock
 from common.crypto.api_tokens import checksum_holds, hash_token, new_api_token, start
 from common.crypto.errors import KeyFileError
 from common.crypto.keyfiles import ensure_secret, read_secret
+from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
 

@@ -14,7 +14,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from api_server.auth.admin_token import AdminTokenAuthenticator
-from api_server.auth.guesses import GuessLimiter
 from api_server.auth.interfaces import Action, Authenticator, Identity, Pending
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
@@ -26,6 +25,7 @@ from api_server.http.server import RestServer
 from api_server.rest import rest_routes
 from common.crypto.api_tokens import new_api_token
 from common.crypto.session_tokens import SessionTokenSigner
+from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeRelay, FakeStore

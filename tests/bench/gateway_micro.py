@@ -29,11 +29,11 @@ import psutil
 import uvloop
 
 from api_server.auth.admin_token import AdminTokenAuthenticator
-from api_server.auth.guesses import GuessLimiter
 from api_server.gateway import Gateway
 from api_server.relay import Forwarder, Location, ServiceDialer, SessionDirectory, StreamPool
 from common.clock import SystemClock
 from common.crypto.api_tokens import new_api_token
+from common.guesses import GuessLimiter
 from common.ids import SessionId, TeamId
 from common.secret import Secret
 

@@ -26,8 +26,10 @@ BASE, MAXIMUM = 1.0, 5.0
 here two storms have to pass in one.
 """
 PATIENCE = 120.0
-ANSWER_WITHIN = 10.0
-"""Seconds; alone it is some milliseconds, beside others on two cores it may be a thousand times as many."""
+ANSWER_WITHIN = 30.0
+"""Seconds. The whole storm arrives in one, a refusal costs the relay half a millisecond of a core, and the agents and
+the rest of the tests share two with it; what is asserted is that every check is answered, in its turn.
+"""
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -35,7 +35,7 @@ async def test_every_limit_among_the_settings_is_a_metric(relay: RunningRelay) -
     limits = {
         field.name
         for field in fields_of(RelaySettings)
-        if field.name.startswith(("max_", "handshakes_")) or field.name.endswith("_budget")
+        if field.name.startswith(("max_", "handshakes_", "failed_handshakes_")) or field.name.endswith("_budget")
     }
     shown = {
         sample.labels["limit"]

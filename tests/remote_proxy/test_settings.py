@@ -59,3 +59,10 @@ def test_mutual_tls_takes_the_place_of_the_key() -> None:
 def test_settings_that_do_not_go_together_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         settings(**changes)
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    assert settings(trusted_proxies="10.0.0.0/8,::1").trusted_proxies == ("10.0.0.0/8", "::1")
+    with pytest.raises(SettingsError) as caught:
+        settings(trusted_proxies="proxy.example")
+    assert "trusted_proxies" in caught.value.detail

@@ -9,7 +9,7 @@ import pytest
 
 from api_server.auth.admin_token import AdminTokenAuthenticator, ensure_admin_token
 from api_server.auth.errors import TooManyAttemptsError
-from api_server.auth.guesses import GuessLimiter
+from common.guesses import GuessLimiter
 from api_server.auth.interfaces import INSTALLATION_ACTIONS, Action, Decision
 from common.crypto.api_tokens import new_api_token
 from common.crypto.errors import KeyFileError

@@ -17,9 +17,26 @@ from remote_proxy.revocations import RevocationKey, RevocationKind
 from tests.contract.devices import Device
 from tests.contract.relay_fixture import RunningRelay, running_relay
 from tests.remote_proxy.fakes import FakeClock
-from tests.remote_proxy.wire import connect
+from tests.remote_proxy.wire import Answer, connect
 
 pytestmark = pytest.mark.anyio
+
+
+def handshake(token: str, headers: dict[str, str]) -> bytes:
+    """The head of a handshake with more headers than a device's own."""
+    fields = {
+        "Host": "relay",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": "yamux",
+        "Authorization": f"Bearer {token}",
+        **headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"GET /tunnel HTTP/1.1\r\n{lines}\r\n".encode()
+
 
 HOME = TeamId("home")
 
@@ -124,6 +141,37 @@ async def test_too_many_handshakes_a_second(tmp_path: Path) -> None:
         await device.dial(relay.tunnel_url, token)
         device.close()
         await device.wait_lost()
+
+
+async def test_a_flood_of_bad_tokens_costs_other_addresses_nothing(tmp_path: Path) -> None:
+    """What one handshake took of the relay's rate, any stranger could take from every device."""
+    clock = FakeClock()
+    limits = {"handshakes_per_second": 0.5, "handshakes_burst": 3, "failed_handshakes_burst": 5}
+    async with running_relay(tmp_path, clock, **limits) as relay:
+        good = relay.token(at=clock.wall()).reveal()
+
+        async def dial(token: str, address: str) -> Answer:
+            async with connect(relay.tunnel_url) as client:
+                client.send(handshake(token, {"X-Forwarded-For": address}))
+                return await client.read_answer()
+
+        flood = [await dial("bad", "192.0.2.66") for _ in range(20)]
+        assert [answer.status for answer in flood] == [401] * 5 + [429] * 15
+        assert flood[-1].code == "too_many_failed_handshakes"
+        assert flood[-1].headers["retry-after"] == "1"
+        assert (await dial(good, "192.0.2.66")).status == 429  # not looked at any more
+        assert (await dial(good, "192.0.2.1")).status == 101
+        assert (await dial(good, "192.0.2.2")).status == 101
+        assert relay.metric("handshakes_total", outcome="too_many_failed_handshakes") == 16
+        clock.advance(1.0)
+        assert (await dial(good, "192.0.2.66")).status == 101
+
+
+async def test_a_revoked_device_that_keeps_dialling_is_charged_to_its_address(tmp_path: Path) -> None:
+    async with running_relay(tmp_path, trusted_proxies=[], failed_handshakes_burst=2) as relay:
+        relay.relay.revocations.revoke(RevocationKey(RevocationKind.DEVICE, HOME, "cam"), relay.now + 3_600)
+        statuses = [(await refused(relay, relay.token("cam"))).http_status for _ in range(3)]
+        assert statuses == [403, 403, 429]
 
 
 async def test_nobody_is_admitted_before_the_revocations_are_known(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Limits on wrong tokens from one address: a token bucket each, in a table of bounded size, time passed in.
+"""Limits on wrong credentials from one address: a token bucket each, in a table of bounded size, time passed in.
 
-A wrong token takes one from the bucket of its address; an empty bucket refuses. Garbage (a wrong checksum) and valid
-tokens take nothing, and a valid token is never refused: behind one address there may be a whole office, and a
-neighbour's mistakes must not lock it out. What is limited is what would cost a look-up, and what fills logs. Guessing
-itself fails on 256 random bits.
+A wrong credential takes one from the bucket of its address. What an empty bucket refuses is the caller's choice: the
+API server goes on to answer valid tokens (behind one address there may be a whole office, and a neighbour's mistakes
+must not lock it out); the relay, whose look costs a signature check, does not look any more. Guessing itself fails on
+256 random bits, or on a signature: what is limited is what a wrong one costs, and what it fills logs with.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class GuessLimiter:
     """One bucket an address; an IPv6 address counts as its /64, which is what one subscriber is given.
 
     Args:
-        burst: wrong tokens that are answered at once.
+        burst: wrong credentials that are answered at once.
         interval: seconds until one more is.
         max_addresses: buckets that are kept. The one that was not used for longest makes way, which at worst gives
             its address a fresh burst.
@@ -37,8 +37,18 @@ class GuessLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def wait(self, address: str, now: float) -> float:
+        """Seconds until a wrong credential of that address would be answered; 0.0 if one would be now. Counts nothing.
+
+        Args:
+            address: of the client.
+            now: seconds, monotonic.
+        """
+        full_at = self._buckets.get(_subscriber(address), now)
+        return max(0.0, full_at - now - (self._burst - 1) * self._interval)
+
     def wrong(self, address: str, now: float) -> float | None:
-        """Count a wrong token.
+        """Count a wrong credential.
 
         Args:
             address: of the client.
@@ -49,8 +59,9 @@ class GuessLimiter:
         """
         key = _subscriber(address)
         full_at = max(self._buckets.get(key, now), now)
-        if full_at - now > (self._burst - 1) * self._interval:
-            return full_at - now - (self._burst - 1) * self._interval
+        wait = full_at - now - (self._burst - 1) * self._interval
+        if wait > 0:
+            return wait
         self._buckets[key] = full_at + self._interval
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_addresses:

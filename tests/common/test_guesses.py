@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_server.auth.guesses import GuessLimiter
+from common.guesses import GuessLimiter
 
 
 def test_a_burst_and_then_one_an_interval() -> None:
@@ -23,6 +23,18 @@ def test_a_refused_guess_costs_nothing_more() -> None:
     for _ in range(100):
         assert guesses.wrong("a", 1.0) == 9.0
     assert guesses.wrong("a", 10.0) is None
+
+
+def test_asking_counts_nothing_and_agrees_with_what_a_guess_is_told() -> None:
+    guesses = GuessLimiter(burst=2, interval=10)
+    assert guesses.wait("a", 0.0) == 0.0
+    assert len(guesses) == 0
+    guesses.wrong("a", 0.0)
+    assert [guesses.wait("a", 0.0) for _ in range(5)] == [0.0] * 5
+    guesses.wrong("a", 0.0)
+    assert guesses.wait("a", 4.0) == guesses.wrong("a", 4.0) == 6.0
+    assert guesses.wait("b", 4.0) == 0.0
+    assert guesses.wait("a", 10.0) == 0.0
 
 
 def test_addresses_do_not_share() -> None:
