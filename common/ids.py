@@ -20,6 +20,7 @@ __all__ = [
     "is_name",
     "is_session_id",
     "new_device_id",
+    "new_id",
     "new_session_id",
 ]
 
@@ -41,6 +42,15 @@ def is_name(text: str) -> bool:
     return len(text) <= _MAX_NAME and _NAME.fullmatch(text) is not None
 
 
+def new_id(prefix: str) -> str:
+    """A fresh id: `prefix_` and 128 random bits in hexadecimal.
+
+    Args:
+        prefix: three letters that say what it is the id of.
+    """
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
 def new_device_id() -> DeviceId:
     """A fresh device id: `dev-` and 128 random bits in hexadecimal. It can stand wherever the device's name can."""
     return DeviceId("dev-" + secrets.token_hex(16))
@@ -53,7 +63,7 @@ def is_device_id(text: str) -> bool:
 
 def new_session_id() -> SessionId:
     """A fresh session id: `ses_` and 128 random bits in hexadecimal."""
-    return SessionId("ses_" + secrets.token_hex(16))
+    return SessionId(new_id("ses"))
 
 
 def is_session_id(text: str) -> bool:
