@@ -156,6 +156,8 @@ class Answer:
             self._body = UntilClose()
             persistent = False
         self.persistent = persistent
+        if persistent and head.whole and request.http_1_1:
+            return head.whole
         lines = [head.lines]
         if head.status != 204:  # RFC 9110 section 8.6, RFC 9112 section 6.1: neither belongs there
             if length is not None:

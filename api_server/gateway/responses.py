@@ -15,6 +15,7 @@ from api_server.gateway.fields import (
     FieldKind,
     Framing,
     MalformedError,
+    framing_line,
     framing_of,
     is_homeport_cookie,
     join_fields,
@@ -42,6 +43,7 @@ _PASSED: Final = frozenset(FieldKind) - {
 _SET_COOKIE: Final = FieldKind.SET_COOKIE
 _UPGRADE: Final = FieldKind.UPGRADE
 _DATE: Final = FieldKind.DATE
+_UNFRAMED: Final = Framing(None, chunked=False)
 
 
 class ResponseHead(NamedTuple):
@@ -56,6 +58,9 @@ class ResponseHead(NamedTuple):
     has_date: bool
     lines: bytes
     """Status line and fields as the client gets them, without those that frame the body or are about a connection."""
+    whole: bytes
+    """The head as most clients get it: for HTTP/1.1, on a connection that goes on, and nothing to be added. Empty if
+    something has to be."""
 
     @property
     def informational(self) -> bool:
@@ -117,12 +122,16 @@ class ResponseReader:
             cookies = special[_SET_COOKIE] if b"set-cookie" not in options else []
             passed += join_fields(cookie for cookie in cookies if not is_homeport_cookie(cookie[1]))
         takes_upgrade = _UPGRADE in special and (status == 426 or b"upgrade" in options)
+        lines = b"HTTP/1.1 %b %b\r\n%b" % (line[2], line[3] or b"", passed)
+        has_date = _DATE in special
+        plain = status >= 200 and status != 204 and has_date and not takes_upgrade and framing != _UNFRAMED
         response = ResponseHead(
             status=status,
             framing=framing,
             persistent=b"close" not in options and (http_1_1 or b"keep-alive" in options),
             upgrade=b", ".join(sorted_fields.values(_UPGRADE)) if takes_upgrade else b"",
-            has_date=_DATE in special,
-            lines=b"HTTP/1.1 %b %b\r\n%b" % (line[2], line[3] or b"", passed),
+            has_date=has_date,
+            lines=lines,
+            whole=b"%b%b\r\n" % (lines, framing_line(framing)) if plain else b"",
         )
         return response, sounds_secret(name for name, _ in fields)
