@@ -19,6 +19,9 @@ __all__ = ["PoolStatistics", "StreamPool"]
 
 _Key = tuple[SessionId, ServiceName]
 
+_REMEMBERED: Final = 4096
+"""Sessions that were evicted and are remembered: as long as an exchange of theirs may still be under way."""
+
 _END_GRACE: Final = 5.0
 """Seconds that the other end has to answer our FIN with its own."""
 
@@ -75,6 +78,7 @@ class StreamPool:
     __slots__ = (
         "_by_key",
         "_ending",
+        "_evicted",
         "_expired",
         "_idle",
         "_idle_timeout",
@@ -92,6 +96,7 @@ class StreamPool:
         self._idle: dict[RelayStream, None] = {}
         self._by_key: dict[_Key, dict[RelayStream, None]] = {}
         self._ending: dict[RelayStream, float] = {}
+        self._evicted: dict[SessionId, None] = {}
         self._reused = self._expired = self._lost = 0
 
     def __len__(self) -> int:
@@ -128,13 +133,17 @@ class StreamPool:
         return None
 
     def put(self, stream: RelayStream, now: float) -> bool:
-        """Keep a stream whose last exchange is complete; one that cannot be used again is reset instead.
+        """Keep a stream whose last exchange is complete; one that cannot be used again is reset instead, and one of a
+        session that was evicted meanwhile is ended: the session may wait for it.
 
         Returns:
             Whether it was kept.
         """
         if not stream.reusable or self._max_per_key < 1 or self._max_idle < 1:
             stream.reset()
+            return False
+        if stream.session_id in self._evicted:
+            self.retire(stream, now)
             return False
         key = (stream.session_id, stream.service)
         streams = self._by_key.get(key)
@@ -177,7 +186,12 @@ class StreamPool:
         return self._expired - before
 
     def evict(self, session_id: SessionId, now: float) -> int:
-        """End the idle streams of a session that is over, or that drains and would wait for them. Returns how many."""
+        """End the idle streams of a session that is over, or that drains and would wait for them; those in use are not
+        kept when they come back. Returns how many were idle.
+        """
+        self._evicted[session_id] = None
+        if len(self._evicted) > _REMEMBERED:
+            del self._evicted[next(iter(self._evicted))]
         streams = [stream for key, idle in self._by_key.items() if key[0] == session_id for stream in idle]
         for stream in streams:
             self._end(stream, now)
