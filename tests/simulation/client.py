@@ -206,6 +206,14 @@ class Client(StreamSink):
             await self._changed.wait()
 
     @property
+    def open(self) -> bool:
+        """Whether its stream is."""
+        return self._stream is not None and not self._over
+
+    def __repr__(self) -> str:
+        return f"<Client {self._request} {self._received} of {len(self._expected)} bytes, {self._stream!r}>"
+
+    @property
     def _whole(self) -> bool:
         return self._eof and self._over and self._error is None and self._received == len(self._expected)
 

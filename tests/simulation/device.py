@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from edge_agent.dialer import TunnelDialer
 from edge_agent.health import HealthMonitor
 from edge_agent.redial import Redial
 from edge_agent.relay_url import RelayUrl
+from tests.simulation.budget import CountingBudget
 from tests.simulation.installation import HOST, Installation, device_id
 from tests.simulation.network import Network, Site
 from tests.simulation.services import LocalServices
@@ -41,7 +43,10 @@ class SimulatedDevice:
         secure: whether it dials with TLS.
         retry_maximum: ceiling of its back-off, seconds.
         max_streams: of its agent.
+        budget: bytes that its receive windows may grow by.
         seed: of its jitter.
+        nursery: where it runs.
+        seen: what was reached.
     """
 
     def __init__(
@@ -52,6 +57,9 @@ class SimulatedDevice:
         installation: Installation,
         trace: Trace,
         *,
+        nursery: trio.Nursery,
+        seen: Counter[str],
+        budget: int,
         secure: bool,
         retry_maximum: float,
         max_streams: int,
@@ -64,6 +72,11 @@ class SimulatedDevice:
         self.retry_maximum = retry_maximum
         self.agent: Agent | None = None
         """None while there is no power."""
+        self.powered = True
+        self.credential = 0
+        """Which of its credentials it has."""
+        self.revoked = False
+        """That one was revoked."""
         self.exit_code: int | None = None
         self.failures: list[str] = []
         self.left_over: list[str] = []
@@ -71,17 +84,31 @@ class SimulatedDevice:
         self._installation = installation
         self._network = network
         self._trace = trace
+        self._nursery = nursery
+        self._seen = seen
+        self._budget = budget
         self.number = number
         self._max_streams = max_streams
         self._rng = random.Random(seed)
         self._machine = trio.CancelScope()
         self._off = trio.Event()
+        self._off.set()
 
-    async def run(self) -> None:
-        """Power on: run until the agent ends, or the power does."""
+    def start(self) -> None:
+        """Start the agent, unless it runs, or there is no power."""
+        if self.powered and self._off.is_set():
+            self._off = trio.Event()
+            self._nursery.start_soon(self._run)
+
+    def renew(self) -> None:
+        """Give it its next credential; an agent that runs has to be started anew."""
+        self.credential += 1
+        self.revoked = False
+
+    async def _run(self) -> None:
+        """Run until the agent ends, or the power does."""
         self.exit_code = None
-        self._off = trio.Event()
-        budget = MemoryBudget(64 * 1024 * 1024)
+        budget = CountingBudget(self._budget, self._seen)
         try:
             with trio.CancelScope() as self._machine:
                 async with trio.open_nursery() as nursery:
@@ -96,7 +123,8 @@ class SimulatedDevice:
             self._off.set()
 
     async def lose_power(self) -> None:
-        """Everything on the device is gone at once, and nobody is told."""
+        """Everything on the device is gone at once, and nobody is told; it can be started when `powered` is set."""
+        self.powered = False
         for connection in self.site.connections:
             connection.lose_device()
         self._machine.cancel()
@@ -113,7 +141,7 @@ class SimulatedDevice:
         url = f"{'wss' if self.secure else 'ws'}://{HOST}/tunnel"
         dialer = TunnelDialer(
             RelayUrl.parse(url, allow_plaintext=True),
-            self._installation.token_files[self.number],
+            self._installation.token_files[self.number, self.credential],
             software="homeport-agent/simulated",
             ssl_context=self._installation.client_context if self.secure else None,
             environ={},
@@ -156,7 +184,7 @@ class SimulatedDevice:
             quiet = max((trio.current_time() - c.device.last_arrival for c in self.site.connections), default=15.0)
             if quiet < 14.0:
                 self.failures.append(f"{self.name} declared its relay dead after {quiet:.1f} s of silence")
-        elif event == "giving up":
+        elif event == "giving up" and not (self.revoked and fields["reason"] == "revoked"):
             self.failures.append(f"{self.name} gave up: {fields}")
 
     def _check(self, services: LocalServices, budget: MemoryBudget) -> None:

@@ -7,6 +7,7 @@ of a TLS handshake would differ in number from run to run, and faults at a byte 
 from __future__ import annotations
 
 import datetime
+import itertools
 import ssl
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from common.crypto.session_tokens import (
 )
 from common.ids import DeviceId, TeamId
 from edge_agent.tls import client_context
+from tests.simulation.scenario import CREDENTIALS
 
-__all__ = ["EPOCH", "HOST", "TEAM", "Installation", "device_id"]
+__all__ = ["EPOCH", "HOST", "TEAM", "Installation", "credential_id", "device_id"]
 
 EPOCH = 1_800_000_000.0
 """The wall time at which every simulation begins."""
@@ -38,6 +40,11 @@ TEAM = TeamId("home")
 def device_id(number: int) -> DeviceId:
     """The id of a device, always the same."""
     return DeviceId(f"dev-{number}")
+
+
+def credential_id(number: int, credential: int) -> CredentialId:
+    """The id of one of a device's credentials."""
+    return CredentialId(f"cred-{number}-{credential}")
 
 
 class Installation:
@@ -53,18 +60,19 @@ class Installation:
         generate_key_pair(private, public)
         self.verifier = SessionTokenVerifier.from_file(public)
         signer = SessionTokenSigner.from_file(private)
-        self.token_files: list[Path] = []
-        for number in range(devices):
+        self.token_files: dict[tuple[int, int], Path] = {}
+        """By the number of the device, and of its credential."""
+        for number, credential in itertools.product(range(devices), range(CREDENTIALS)):
             claims = SessionClaims(
                 device=device_id(number),
                 device_name=f"device-{number}",
                 team=TEAM,
-                credential=CredentialId(f"cred-{number}"),
+                credential=credential_id(number, credential),
                 issued_at=EPOCH,
                 expires_at=EPOCH + 1_000_000,
             )
-            self.token_files.append(folder / f"token-{number}")
-            write_secret(self.token_files[-1], signer.sign(claims).reveal())
+            file = self.token_files[number, credential] = folder / f"token-{number}-{credential}"
+            write_secret(file, signer.sign(claims).reveal())
         certificate, key = _certificate(folder)
         self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server_context.load_cert_chain(certificate, key)

@@ -6,6 +6,8 @@ tasks, and those are asyncio's; here they are a few lines on trio.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -17,13 +19,13 @@ from common.tunnel.config import TunnelConfig
 from common.tunnel.on_trio import serve_tunnel
 from common.tunnel.on_trio.tls import TLSTransport
 from common.tunnel.on_trio.transport import Transport
-from common.yamux import MemoryBudget
-from remote_proxy.revocations import Revocations
+from remote_proxy.revocations import RevocationKey, Revocations
 from remote_proxy.store import InMemoryStore
 from remote_proxy.tunnels.admission import AdmissionLimits, Gate
 from remote_proxy.tunnels.live import LiveTunnels
 from remote_proxy.tunnels.session import LiveTunnel, TunnelContext
 from remote_proxy.tunnels.traffic import Traffic
+from tests.simulation.budget import CountingBudget
 from tests.simulation.installation import EPOCH, TEAM, Installation
 from tests.simulation.network import End
 from tests.simulation.trace import Trace, TraceLogger
@@ -51,15 +53,32 @@ class SimulatedRelay:
         installation: its keys.
         trace: of the run.
         secure: names of the sites that dial with TLS.
+        budget: bytes that its receive windows may grow by.
+        revoked: what was revoked before it started.
+        seen: what was reached.
     """
 
-    def __init__(self, name: str, installation: Installation, trace: Trace, *, secure: frozenset[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        installation: Installation,
+        trace: Trace,
+        *,
+        secure: frozenset[str],
+        budget: int,
+        revoked: Iterable[RevocationKey],
+        seen: Counter[str],
+    ) -> None:
         self.name = name
-        self.budget = MemoryBudget(64 * 1024 * 1024)
+        self.budget = CountingBudget(budget, seen)
+        self.revocations = Revocations()
+        for key in revoked:
+            self.revoke(key)
         self.live: LiveTunnels[LiveTunnel] = LiveTunnels()
         self.store: InMemoryStore[LiveTunnel] = InMemoryStore(clock=TrioClock(), expires_after=30.0, observer=self)
         self.false_deaths: list[str] = []
         self._trace = trace
+        self._seen = seen
         self._secure = secure
         self._installation = installation
         self._ends: dict[str, End] = {}
@@ -69,7 +88,7 @@ class SimulatedRelay:
             TunnelContext(
                 clock=TrioClock(),
                 store=self.store,
-                revocations=Revocations(),
+                revocations=self.revocations,
                 traffic=Traffic(),
                 live=self.live,
                 log=TraceLogger(trace, name).as_logger(),
@@ -100,6 +119,10 @@ class SimulatedRelay:
         for end in self._ends.values():
             end.gone = True
         self.kill()
+
+    def revoke(self, key: RevocationKey) -> None:
+        """As `PUT /internal/revocations` does it."""
+        self.revocations.revoke(key, EPOCH + 1_000_000)
 
     def accept(self, end: End, address: str) -> None:
         """Serve a connection."""
@@ -164,6 +187,7 @@ class SimulatedRelay:
 
     def session_offline(self, session: Summary, reason: str) -> None:
         self._trace.add(self.name, "offline", address=session.remote_address, reason=reason)
+        self._seen[f"offline {reason}"] += 1
         end: Any = self._ends.get(session.remote_address)
         if reason == "dead" and end is not None:
             silence = trio.current_time() - end.last_arrival

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tests.simulation.client import Kind, Request
@@ -13,6 +13,8 @@ from tests.simulation.network import Direction, Quality
 from tests.simulation.services import CONTENT_SIZE
 
 __all__ = [
+    "AMPLE",
+    "CREDENTIALS",
     "DURATION",
     "HARD",
     "MAX_DEVICES",
@@ -28,6 +30,12 @@ DURATION = 60.0
 """Simulated seconds in which requests are made and faults begin."""
 
 MAX_DEVICES = 4
+
+CREDENTIALS = 4
+"""Of each device, one after the other: a device has three faults at most, and each may take one."""
+
+AMPLE = 64 * 1024 * 1024
+"""Bytes of a memory budget that no scenario uses up."""
 
 HANDSHAKE = 1500
 """Bytes: where the handshake of a device without TLS has ended, and frames have begun."""
@@ -49,6 +57,8 @@ class FaultKind(StrEnum):
     """The device is off for `duration`."""
     RESTART = "restart"
     """The agent is stopped in order, and started after `duration`."""
+    REVOKE = "revoke"
+    """Its credential is revoked; after `duration` it gets another one, and its agent is started with that."""
 
 
 class RelayFaultKind(StrEnum):
@@ -84,6 +94,8 @@ class DeviceFault:
     """Bits that are changed; 0 for a byte that becomes zero."""
     told: bool = False
     """A device that is back resets its old connection, instead of being silent about it."""
+    planted: bool = False
+    """The oracles are not told of it, and must notice: for the tests of the oracles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +128,8 @@ class Scenario:
     devices: tuple[DevicePlan, ...]
     relay_faults: tuple[RelayFault, ...]
     requests: tuple[Request, ...]
+    budget: int = AMPLE
+    """Bytes that receive windows may grow by, in the relay and in each agent."""
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
@@ -123,12 +137,27 @@ class Scenario:
         rng = random.Random(f"scenario {seed}")
         devices = tuple(_device(rng, number) for number in range(rng.randint(2, MAX_DEVICES)))
         relay_faults = _relay_faults(rng)
-        return cls(
-            seed=seed, devices=devices, relay_faults=relay_faults, requests=tuple(_requests(rng, devices, relay_faults))
+        requests = list(_requests(rng, devices, relay_faults))
+        budget = AMPLE
+        if rng.random() < 0.15:
+            budget = rng.choice((0, 300_000, 1_000_000))
+            requests += _bulk(rng, devices, len(requests))
+        if rng.random() < 0.1:
+            requests += _crowd(rng, devices, len(requests))
+        return cls(seed=seed, devices=devices, relay_faults=relay_faults, requests=tuple(requests), budget=budget)
+
+    def with_planted_fault(self) -> Scenario:
+        """The same, and what was promised to the first device is broken: nothing may happen to it, and its line is cut
+        again and again.
+        """
+        faults = tuple(
+            DeviceFault(kind=FaultKind.RESET, at=float(at), planted=True) for at in range(5, int(DURATION), 2)
         )
+        first, *others = self.devices
+        return replace(self, devices=(replace(first, faults=(*first.faults, *faults)), *others))
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}"]
+        lines = [f"seed {self.seed} budget={self.budget}"]
         for device in self.devices:
             lines.append(
                 f"  {device.name}{' TLS' if device.secure else ''} up={device.up} down={device.down} "
@@ -261,3 +290,39 @@ def _request(rng: random.Random, number: int, device: int, at: float, kind: Kind
         cut=rng.randint(1, size),
         early_eof=rng.random() < 0.5,
     )
+
+
+def _bulk(rng: random.Random, devices: Sequence[DevicePlan], first: int) -> Iterator[Request]:
+    """Transfers that ask for large windows, all at once."""
+    at = rng.uniform(2.0, DURATION - 20.0)
+    for number in range(first, first + rng.randint(4, 8)):
+        yield Request(
+            number=number,
+            device=rng.randrange(len(devices)),
+            at=at + rng.random() * 5.0,
+            kind=rng.choice((Kind.DOWNLOAD, Kind.DOWNLOAD, Kind.UPLOAD, Kind.SLOW, Kind.SLOW_UPLOAD)),
+            start=rng.randrange(CONTENT_SIZE),
+            size=rng.randint(CONTENT_SIZE // 2, CONTENT_SIZE),
+            piece=64 * 1024,
+            pause=rng.uniform(0.05, 1.0),
+        )
+
+
+def _crowd(rng: random.Random, devices: Sequence[DevicePlan], first: int) -> Iterator[Request]:
+    """Very many streams of one device at once; some that last, most of them small."""
+    device = rng.randrange(len(devices))
+    at = rng.uniform(2.0, DURATION - 10.0)
+    for number in range(first, first + rng.randint(100, 200)):
+        kind = rng.choice((Kind.ECHO, Kind.ECHO, Kind.EVENTS, Kind.SLOW, Kind.ABORT))
+        size = rng.randint(1, 5) * 64
+        yield Request(
+            number=number,
+            device=device,
+            at=at + rng.random() * 0.5,
+            kind=kind,
+            start=rng.randrange(CONTENT_SIZE),
+            size=size,
+            piece=64,
+            pause=rng.uniform(0.05, 1.0),
+            cut=rng.randint(1, size),
+        )

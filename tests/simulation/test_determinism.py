@@ -20,23 +20,24 @@ import sys, tempfile
 from pathlib import Path
 import hypothesis  # loads trio's plugin, as pytest does
 from tests.simulation.installation import Installation
+from tests.simulation.scenario import Scenario
 from tests.simulation.world import simulate
 with tempfile.TemporaryDirectory() as folder:
     installation = Installation(Path(folder), devices={MAX_DEVICES})
     for seed in sys.argv[1:]:
-        print(simulate(int(seed), installation).trace.hash())
+        print(simulate(Scenario.of(int(seed)), installation).trace.hash())
 """
 
 
 def test_the_same_seed_gives_the_same_run(installation: Installation) -> None:
     for seed in SEEDS:
-        first, second = simulate(seed, installation), simulate(seed, installation)
+        first, second = simulate(Scenario.of(seed), installation), simulate(Scenario.of(seed), installation)
         assert first.trace.lines == second.trace.lines
         assert first.trace.hash() == second.trace.hash()
 
 
 def test_other_seeds_give_other_runs(installation: Installation) -> None:
-    assert len({simulate(seed, installation).trace.hash() for seed in SEEDS}) == len(SEEDS)
+    assert len({simulate(Scenario.of(seed), installation).trace.hash() for seed in SEEDS}) == len(SEEDS)
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
@@ -48,7 +49,7 @@ def test_another_process_with_keys_of_its_own_gives_the_same_run(installation: I
         capture_output=True,
         text=True,
     ).stdout
-    assert output.split() == [simulate(seed, installation).trace.hash() for seed in SEEDS]
+    assert output.split() == [simulate(Scenario.of(seed), installation).trace.hash() for seed in SEEDS]
 
 
 def test_the_seeds_of_a_determinism_test_cover_what_differs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ import trio.testing
 # order first, so that a run depends on this generator alone.
 from trio._core._run import _r as scheduler_rng
 
+from remote_proxy.revocations import RevocationKey, RevocationKind
 from remote_proxy.tunnels.session import LiveTunnel
 from tests.simulation.client import Client, Kind, Outcome, Request
 from tests.simulation.device import SimulatedDevice
-from tests.simulation.installation import Installation
+from tests.simulation.installation import TEAM, Installation, credential_id
 from tests.simulation.network import Connection, Direction, Network, Pipe, Quality, Site
 from tests.simulation.oracles import (
     DEAD_AFTER,
@@ -34,6 +36,9 @@ from tests.simulation.trace import Trace
 
 __all__ = ["Result", "simulate"]
 
+CROWD = 50
+"""Requests of one device at a time that are taken for many."""
+
 SLOW_LINE = Quality(delay=2.0, jitter=0.2, bandwidth=64e3, segment=1400, send_buffer=64 * 1024)
 
 
@@ -45,16 +50,18 @@ class Result:
     violations: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
+    seen: Counter[str] = field(default_factory=Counter)
+    """What was reached, how often: faults that struck, ends of tunnels, budgets that had no room."""
 
     def report(self) -> str:
         """All of it, for a reader who wants to know why."""
         return "\n".join([*self.trace.lines, "", str(self.scenario), "", *self.violations])
 
 
-def simulate(seed: int, installation: Installation) -> Result:
-    """Run the scenario of a seed to its end."""
-    result = Result(Scenario.of(seed))
-    scheduler_rng.seed(seed)
+def simulate(scenario: Scenario, installation: Installation) -> Result:
+    """Run a scenario to its end."""
+    result = Result(scenario)
+    scheduler_rng.seed(scenario.seed)
     with _logged_errors(result.violations):
         trio.run(_World(result, installation).run, clock=trio.testing.MockClock(autojump_threshold=0))
     return result
@@ -69,6 +76,8 @@ class _World:
         self._rng = random.Random(f"clients {self._scenario.seed}")
         self._secure = frozenset(plan.name for plan in self._scenario.devices if plan.secure)
         self._relays: list[SimulatedRelay] = []  # the newest last
+        self._revoked: list[RevocationKey] = []
+        self._under_way: dict[int, set[Client]] = {number: set() for number in range(len(self._scenario.devices))}
         self._disturbances = [Disturbances(plan) for plan in self._scenario.devices]
         self._faults_are_over = False
         self._watching = True
@@ -83,7 +92,7 @@ class _World:
             self._devices = [self._make_device(number) for number in range(len(self._scenario.devices))]
             await self._start_relay()
             for device in self._devices:
-                self._nursery.start_soon(device.run)
+                device.start()
             self._nursery.start_soon(self._watch)
             async with trio.open_nursery() as acts:
                 for fault in self._scenario.relay_faults:
@@ -119,6 +128,9 @@ class _World:
             self._network,
             self._installation,
             self._trace,
+            nursery=self._nursery,
+            seen=self._result.seen,
+            budget=self._scenario.budget,
             secure=plan.secure,
             retry_maximum=plan.retry_maximum,
             max_streams=plan.max_streams,
@@ -126,7 +138,15 @@ class _World:
         )
 
     async def _start_relay(self) -> None:
-        relay = SimulatedRelay(f"relay-{len(self._relays)}", self._installation, self._trace, secure=self._secure)
+        relay = SimulatedRelay(
+            f"relay-{len(self._relays)}",
+            self._installation,
+            self._trace,
+            secure=self._secure,
+            budget=self._scenario.budget,
+            revoked=self._revoked,
+            seen=self._result.seen,
+        )
         self._relays.append(relay)
         await self._nursery.start(relay.run)
         self._network.accept = relay.accept
@@ -135,8 +155,13 @@ class _World:
 
     async def _request(self, request: Request) -> None:
         await trio.sleep(request.at)
-        outcome = await Client(request, self._rng).run(lambda: self._find(request.device))
+        client = Client(request, self._rng)
+        under_way = self._under_way[request.device]
+        under_way.add(client)
+        outcome = await client.run(lambda: self._find(request.device))
+        under_way.remove(client)
         self._result.outcomes.append(outcome)
+        self._result.seen[f"{request.kind} {'as it should' if outcome.ok else 'failed'}"] += 1
         self._trace.add(
             f"client {request.number}",
             outcome.code,
@@ -145,6 +170,8 @@ class _World:
             size=request.size,
             began=round(outcome.started, 5),
         )
+        if len(under_way) >= CROWD and outcome.opened:
+            self._result.seen["crowd"] += 1
         if wrong := what_is_wrong(outcome, self._disturbances[request.device]):
             self._violated(f"request {request}: {wrong}")
 
@@ -163,9 +190,11 @@ class _World:
         device = self._devices[number]
         site = device.site
         self._trace.add("fault", fault.kind, device=device.name)
-        window = self._disturbances[number].began(fault.kind)
+        self._result.seen[f"fault {fault.kind}"] += 1
+        window = None if fault.planted else self._disturbances[number].began(fault.kind)
         match fault.kind:
             case FaultKind.STALL:
+                self._result.seen[f"fault {fault.kind} {fault.direction}"] += 1
                 await self._stall(site, [fault.direction], fault.duration)
             case FaultKind.DEAD_LINE:
                 await self._stall(site, list(Direction), fault.duration)
@@ -185,10 +214,11 @@ class _World:
                         way.quality = before[direction]
             case FaultKind.POWER:
                 old = list(site.connections)
-                if device.agent is not None:
+                if device.powered:
                     await device.lose_power()
                     await trio.sleep(fault.duration)
-                    self._nursery.start_soon(device.run)
+                    device.powered = True
+                    device.start()
                     if fault.told:
                         for connection in old:
                             connection.device_is_back()
@@ -196,9 +226,36 @@ class _World:
                 if device.agent is not None:
                     await device.stop()
                     await trio.sleep(fault.duration)
-                    if device.agent is None:
-                        self._nursery.start_soon(device.run)
-        self._disturbances[number].ended(window)
+                    device.start()
+            case FaultKind.REVOKE:
+                await self._revoke(device)
+                await trio.sleep(fault.duration)
+                await device.stop()
+                device.renew()
+                device.start()
+        if window is not None:
+            self._disturbances[number].ended(window)
+
+    async def _revoke(self, device: SimulatedDevice) -> None:
+        """Its tunnels are over within the call, and its streams a second later."""
+        key = RevocationKey(RevocationKind.CREDENTIAL, TEAM, credential_id(device.number, device.credential))
+        device.revoked = True
+        self._revoked.append(key)
+        open_ones = [client for client in self._under_way[device.number] if client.open]
+        for relay in self._relays:
+            relay.revoke(key)
+        self._violated(*self._revoked_but_live())
+        await trio.sleep(1.0)
+        for client in open_ones:
+            if client.open:
+                self._violated(f"a stream of {device.name} goes on after its credential was revoked: {client!r}")
+        self._result.seen["streams ended by a revocation"] += len(open_ones)
+
+    def _revoked_but_live(self) -> Iterator[str]:
+        for relay in self._relays:
+            for tunnel in relay.store:
+                if set(tunnel.revocation_keys) & set(self._revoked):
+                    yield f"{relay.name} has a session of a credential that was revoked: {tunnel!r}"
 
     async def _stall(self, site: Site, directions: list[Direction], duration: float) -> None:
         for direction in directions:
@@ -214,6 +271,7 @@ class _World:
             if self._faults_are_over:
                 return
             self._trace.add("fault", fault.kind, connection=connection.name, offset=fault.offset)
+            self._result.seen[f"fault {fault.kind} {fault.direction} at a byte"] += 1
             window = self._disturbances[number].began(fault.kind)
             match fault.kind:
                 case FaultKind.CORRUPT:
@@ -231,6 +289,7 @@ class _World:
     async def _befall_relay(self, fault: RelayFault) -> None:
         await trio.sleep(fault.at)
         self._trace.add("fault", fault.kind)
+        self._result.seen[f"relay fault {fault.kind}"] += 1
         windows = [disturbances.began(fault.kind, fault.duration) for disturbances in self._disturbances]
         relay = self._relays[-1]
         match fault.kind:
@@ -259,6 +318,7 @@ class _World:
             await trio.sleep(0.5)
             for relay in self._relays:
                 self._violated(*silence_of_sessions(relay))
+            self._violated(*self._revoked_but_live())
             for device in self._devices:
                 self._violated(*silence_of_ends(device.site))
 
