@@ -26,6 +26,9 @@ command_from chromium chromium
 command_from go golang-go
 command_from psql postgresql-client
 folder_from '/usr/lib/postgresql/*/bin/postgres' postgresql
+# The server without what would start one by itself.
+command_from mariadbd mariadb-server-core
+command_from mariadb mariadb-client-core
 folder_from /usr/share/gocode/src/github.com/hashicorp/yamux golang-github-hashicorp-yamux-dev
 folder_from /usr/share/gocode/src/github.com/gorilla/websocket golang-github-gorilla-websocket-dev
 command_from wrk wrk

@@ -1,4 +1,4 @@
-"""What every test shares: the async backend, and bounded hypothesis profiles."""
+"""What every test shares: the async backend, databases, and bounded hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.databases.fixtures import database, database_kind, database_url, databases, fresh_database
+
+__all__ = ["anyio_backend", "database", "database_kind", "database_url", "databases", "fresh_database"]
 
 settings.register_profile("default", max_examples=60, deadline=None, print_blob=True)
 settings.register_profile(

@@ -79,7 +79,8 @@ class Database:
             DatabaseUnavailableError: the file of SQLite cannot be made.
         """
         parsed = parse_url(url)
-        return cls(new_engine(parsed, pool_size=pool_size), kind_of(parsed), shown(parsed), deadline=deadline)
+        engine = new_engine(parsed, pool_size=pool_size, deadline=deadline)
+        return cls(engine, kind_of(parsed), shown(parsed), deadline=deadline)
 
     async def __aenter__(self) -> Database:
         return self

@@ -105,12 +105,13 @@ def shown(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def new_engine(url: URL, *, pool_size: int) -> AsyncEngine:
+def new_engine(url: URL, *, pool_size: int, deadline: float) -> AsyncEngine:
     """An engine; it connects when it is first used.
 
     Args:
         url: as `parse_url` gave it.
         pool_size: most connections at a time.
+        deadline: seconds in which a transaction must be over.
 
     Raises:
         DatabaseUnavailableError: the file of SQLite cannot be made.
@@ -124,7 +125,7 @@ def new_engine(url: URL, *, pool_size: int) -> AsyncEngine:
         case Kind.SQLITE:
             assert url.database is not None
             _make_private(Path(url.database))
-            engine = create_async_engine(url, connect_args={"timeout": _BUSY_TIMEOUT}, **options)
+            engine = create_async_engine(url, connect_args={"timeout": min(_BUSY_TIMEOUT, deadline)}, **options)
             event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
             event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
             return engine

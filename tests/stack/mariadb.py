@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -29,21 +30,20 @@ class MariaDB:
 def mariadb() -> Iterator[MariaDB]:
     """Initialise and start a server.
 
-    Its folder is under /tmp: the path of a Unix socket has at most 107 bytes. It reads no settings of the machine, and
-    as root it runs as the user that Debian's package made.
+    Its folder is under /tmp: the path of a Unix socket has at most 107 bytes. It reads no settings of the machine. As
+    root it runs as root, because of Debian only the packages are needed that start no server, and they make no user.
     """
-    user = "mysql" if os.geteuid() == 0 else None
+    user = pwd.getpwuid(os.geteuid()).pw_name
     home = Path(tempfile.mkdtemp(prefix="homeport-mariadb-", dir="/tmp"))
     try:
-        if user is not None:
-            shutil.chown(home, user, user)
-        initialise = [tool("mariadb-install-db"), "--no-defaults", f"--datadir={home / 'data'}"]
+        initialise = [tool("mariadb-install-db"), "--no-defaults", f"--user={user}", f"--datadir={home / 'data'}"]
         initialise += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-        with Process("mariadb-install-db", initialise, folder=home, user=user) as process:
+        with Process("mariadb-install-db", initialise, folder=home) as process:
             if process.wait(seconds=120) != 0:
                 raise RuntimeError(f"mariadb-install-db failed:\n{process.log.read_text()}")
         socket = home / "socket"
         options = {
+            "user": user,
             "datadir": home / "data",
             "socket": socket,
             "pid-file": home / "pid",
@@ -57,7 +57,7 @@ def mariadb() -> Iterator[MariaDB]:
         }
         command = [tool("mariadbd"), "--no-defaults", "--skip-networking", "--skip-log-bin"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        with Process("mariadbd", command, folder=home, user=user) as process:
+        with Process("mariadbd", command, folder=home) as process:
             process.wait_until(lambda: _accepts(socket), "accepting connections", seconds=60)
             yield MariaDB(process, socket)
     finally:
@@ -67,5 +67,5 @@ def mariadb() -> Iterator[MariaDB]:
 def _accepts(socket: Path) -> bool:
     if not socket.exists():
         return False
-    probe = [tool("mariadb-admin"), "--no-defaults", f"--socket={socket}", "--user=root", "--silent", "ping"]
+    probe = [tool("mariadb"), "--no-defaults", f"--socket={socket}", "--user=root", "--execute=SELECT 1"]
     return subprocess.run(probe, check=False, capture_output=True).returncode == 0

@@ -52,7 +52,8 @@ def postgres() -> Iterator[Postgres]:
             "port": str(_PORT),
             "unix_socket_directories": str(home),
             "fsync": "off",
-            "max_connections": "20",
+            "max_connections": "100",
+            "autovacuum": "off",
         }
         command = [tool("postgres", places=binaries), "-D", str(data)]
         for name, value in options.items():
