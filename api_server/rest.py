@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from api_server.auth.endpoints import AuthEndpoints
+from api_server.auth.signin.endpoints import SignInEndpoints
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.interfaces import Revoker
 from api_server.events.endpoints import EventEndpoints
@@ -27,6 +28,7 @@ __all__ = ["rest_document", "rest_routes"]
 
 def rest_routes(
     *,
+    sign_in: SignInEndpoints | None = None,
     store: Store,
     revoker: Revoker,
     signer: SessionTokenSigner,
@@ -42,6 +44,7 @@ def rest_routes(
     """The endpoints.
 
     Args:
+        sign_in: of people.
         store: who is connected.
         revoker: the relay.
         signer: of session tokens.
@@ -55,7 +58,7 @@ def rest_routes(
         heartbeat: seconds of silence on an event stream.
     """
     routes = [
-        *AuthEndpoints().routes(),
+        *(AuthEndpoints().routes() if sign_in is None else sign_in.routes()),
         *DeviceEndpoints(
             signer=signer,
             revoker=revoker,
@@ -75,6 +78,7 @@ def rest_document() -> dict[str, Any]:
     """The OpenAPI document, without a server."""
     absent: Any = None  # nothing is called: a description needs none of what the handlers work with
     routes = rest_routes(
+        sign_in=SignInEndpoints(absent, absent, absent, absent, absent),
         store=absent,
         revoker=absent,
         signer=absent,

@@ -18,7 +18,16 @@ import msgspec
 from common.ids import TeamId
 from common.secret import Secret
 
-__all__ = ["INSTALLATION_ACTIONS", "PENDING", "Action", "Authenticator", "Decision", "Identity", "Pending"]
+__all__ = [
+    "INSTALLATION_ACTIONS",
+    "PENDING",
+    "Action",
+    "Authenticator",
+    "CookieAuthenticator",
+    "Decision",
+    "Identity",
+    "Pending",
+]
 
 
 class Action(StrEnum):
@@ -119,6 +128,21 @@ class Pending(Enum):
 
 PENDING: Final = Pending.PENDING
 """`authenticate_nowait` cannot tell without waiting: await `authenticate`."""
+
+
+class CookieAuthenticator(Protocol):
+    """A source of identity for people's browsers."""
+
+    async def authenticate_cookies(self, header: str) -> Identity | None:
+        """Whose session the cookies of a request show; None when they show none that holds.
+
+        Args:
+            header: all `Cookie` lines, joined by `; `.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        ...
 
 
 class Authenticator(Protocol):

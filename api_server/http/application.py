@@ -2,7 +2,7 @@
 
     answer()         request id, security headers, errors into problem+json, metrics, log
       refuse         unsafe requests that a browser makes for another site
-      identify       401, unless the route is on the public list
+      identify       401, unless the route is on the public list; a token in a header goes before a session cookie
       bind path and query, authorise the action in the team, bind the body
         the handler
 
@@ -21,11 +21,18 @@ from aiohttp import hdrs, web
 
 from api_server.auth.credentials import presented
 from api_server.auth.errors import AuthError, UnauthenticatedError
-from api_server.auth.interfaces import PENDING, Authenticator, Identity
+from api_server.auth.interfaces import PENDING, Authenticator, CookieAuthenticator, Identity
 from api_server.http.binding import bind_body, bind_form, bind_text, encode_json
-from api_server.http.browsers import SECURITY_HEADERS, refuse_cross_site
+from api_server.http.browsers import (
+    CSRF_HEADER,
+    SAFE_METHODS,
+    SECURITY_HEADERS,
+    has_csrf_header,
+    refuse_cross_site,
+)
 from api_server.http.errors import (
     BodyTooLargeError,
+    CsrfHeaderMissingError,
     InternalError,
     MalformedRequestError,
     MethodNotAllowedError,
@@ -50,7 +57,8 @@ class RestApplication:
     """Makes an aiohttp application of routes.
 
     Args:
-        authenticator: the source of identity.
+        authenticator: the source of identity of programs.
+        sessions: the source of identity of people; None where nobody signs in.
         metrics: what is counted.
         public_origin: the origin of this API behind a reverse proxy, `https://api.example.org`; None without one.
         max_request_bytes: largest body.
@@ -64,9 +72,11 @@ class RestApplication:
         metrics: RestMetrics,
         public_origin: str | None,
         max_request_bytes: int,
+        sessions: CookieAuthenticator | None = None,
         log: Logger | None = None,
     ) -> None:
         self._authenticator = authenticator
+        self._sessions = sessions
         self._metrics = metrics
         self._public_origin = public_origin
         self._max_request_bytes = max_request_bytes
@@ -125,7 +135,7 @@ class RestApplication:
         if resource is not None and (method, resource.canonical) in PUBLIC:
             return _NO_IDENTITY
         if shown is None:
-            raise UnauthenticatedError("send Authorization: Bearer hp_..., or X-API-Key: hp_...")
+            return await self._identify_person(request)
         address = request.remote or ""
         identity = self._authenticator.authenticate_nowait(shown.credential, address=address)
         if identity is PENDING:
@@ -134,16 +144,31 @@ class RestApplication:
             raise UnauthenticatedError("the token is not known here")
         return identity
 
+    async def _identify_person(self, request: web.Request) -> Identity:
+        cookies = "; ".join(request.headers.getall("Cookie", ()))
+        identity = None
+        if cookies and self._sessions is not None:
+            identity = await self._sessions.authenticate_cookies(cookies)
+        if identity is None:
+            raise UnauthenticatedError(
+                "send Authorization: Bearer hp_..., or X-API-Key: hp_...; people sign in at /api/auth/login"
+            )
+        request[_BY_COOKIE] = True
+        return identity
+
     def _endpoint(self, route: Route) -> _Next:
         """The handler as aiohttp calls it. All that can be found out about it once is found out here."""
         parameters = route.parameters
         path_type, query_type = parameters.get("path"), parameters.get("query", _NoQuery)
         body_type, form_type = parameters.get("body"), parameters.get("form")
         decoder: msgspec.json.Decoder[Any] | None = None if body_type is None else msgspec.json.Decoder(body_type)
+        wants_csrf_header = route.method not in SAFE_METHODS and not route.checks_csrf
         wants_caller, wants_request = "caller" in parameters, "request" in parameters
 
         async def endpoint(request: web.Request) -> web.StreamResponse:
             identity = request[_IDENTITY]
+            if wants_csrf_header and _BY_COOKIE in request and not has_csrf_header(request.headers):
+                raise CsrfHeaderMissingError(f"send {CSRF_HEADER}: 1")
             arguments: dict[str, Any] = {}
             query = bind_text("query", request.query.items(), query_type)
             if path_type is not None:
@@ -211,6 +236,8 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 _REQUEST_ID = web.RequestKey("request_id", str)
 _IDENTITY = web.RequestKey("identity", Identity)
+_BY_COOKIE = web.RequestKey("by_cookie", bool)
+"""The identity is that of a cookie, which browsers send without being asked."""
 _STARTED = web.RequestKey("started", bool)
 """The head of an answer is on its way."""
 

@@ -5,6 +5,9 @@ unsafe method (RFC 9110 section 9.2.1) is refused unless the browser says that t
 refused as well: the gateway, where devices serve their pages, is of the same site and of another origin.
 
 A request without `Sec-Fetch-Site` and `Origin` comes from no browser of the last years, and passes.
+
+An unsafe request whose identity is that of a cookie also needs the header `X-Homeport-CSRF`, whatever its value: a
+page of another origin can have a browser send it only after a preflight (Fetch section 3.2), which nobody answers here.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from typing import Final
 
 from api_server.http.errors import CrossSiteRequestError
 
-__all__ = ["SECURITY_HEADERS", "refuse_cross_site"]
+__all__ = ["CSRF_HEADER", "SAFE_METHODS", "SECURITY_HEADERS", "has_csrf_header", "refuse_cross_site"]
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+CSRF_HEADER: Final = "X-Homeport-CSRF"
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
@@ -42,7 +47,7 @@ def refuse_cross_site(method: str, headers: Mapping[str, str], own_origins: froz
     Raises:
         CrossSiteRequestError: it is one.
     """
-    if method in _SAFE_METHODS:
+    if method in SAFE_METHODS:
         return
     fetch_site = headers.get("Sec-Fetch-Site")
     if fetch_site is not None:
@@ -53,3 +58,8 @@ def refuse_cross_site(method: str, headers: Mapping[str, str], own_origins: froz
     origin = headers.get("Origin")
     if origin is not None and origin.lower() not in own_origins:
         raise CrossSiteRequestError("the Origin of this request is not that of the API")
+
+
+def has_csrf_header(headers: Mapping[str, str]) -> bool:
+    """Whether a request carries the header that no page of another origin can add."""
+    return CSRF_HEADER in headers

@@ -5,6 +5,7 @@ HomeportError
     ├── MalformedRequestError        400 bad_request              not HTTP, or not as RFC 9112 wants it
     ├── MalformedJsonError           400 malformed_json           a body that is not JSON, or not whole
     ├── CrossSiteRequestError        403 cross_site_request       a browser sends this on behalf of another site
+    ├── CsrfHeaderMissingError       403 csrf_header_missing      a cookie alone changes nothing
     ├── PathNotFoundError            404 no_such_path             no such path
     ├── MethodNotAllowedError        405 method_not_allowed       not with this method; with Allow
     ├── RequestTimeoutError          408 request_timeout          the body did not arrive in time
@@ -24,6 +25,7 @@ from common.errors import HomeportError
 __all__ = [
     "BodyTooLargeError",
     "CrossSiteRequestError",
+    "CsrfHeaderMissingError",
     "HttpError",
     "InternalError",
     "MalformedJsonError",
@@ -62,6 +64,14 @@ class CrossSiteRequestError(HttpError):
     code: ClassVar[str] = "cross_site_request"
     status: ClassVar[int] = 403
     title: ClassVar[str] = "Refused: the request comes from another site"
+
+
+class CsrfHeaderMissingError(HttpError):
+    """A cookie alone changes nothing: a browser sends it with requests that other sites make, too."""
+
+    code: ClassVar[str] = "csrf_header_missing"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "The header X-Homeport-CSRF is missing"
 
 
 class PathNotFoundError(HttpError):

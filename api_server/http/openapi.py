@@ -23,10 +23,12 @@ from api_server.auth.errors import (
 )
 from api_server.auth.interfaces import INSTALLATION_ACTIONS
 from api_server.http.binding import FORM
+from api_server.http.browsers import SAFE_METHODS
 from api_server.http.descriptions import field_descriptions, structs_in
 from api_server.http.errors import (
     BodyTooLargeError,
     CrossSiteRequestError,
+    CsrfHeaderMissingError,
     InternalError,
     MalformedJsonError,
     RequestTimeoutError,
@@ -63,6 +65,13 @@ _SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "basic",
         "description": "An API token as the password, any user name: for a browser that asks.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-homeport_session",
+        "description": "The session of a person, made at `/api/auth/login`. What changes something needs the header "
+        "`X-Homeport-CSRF: 1` as well. Without TLS the cookie is `homeport_session`.",
     },
 }
 
@@ -190,6 +199,8 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     elif route.result is not type(None):
         success["content"] = {route.media_type: {}}
     responses = {str(route.status): success}
+    if route.redirects:
+        responses["303"] = {"description": HTTPStatus.SEE_OTHER.phrase}
     by_status: dict[int, list[str]] = {}
     for error in _errors(route):
         by_status.setdefault(error.status, []).append(error.code)
@@ -210,8 +221,10 @@ def _errors(route: Route) -> list[type[HomeportError]]:
         errors.append(ForbiddenError)
         if route.action not in INSTALLATION_ACTIONS:
             errors.append(TeamNotFoundError)
-    if route.method not in ("GET", "HEAD"):
+    if route.method not in SAFE_METHODS:
         errors.append(CrossSiteRequestError)
+        if not _is_public(route):
+            errors.append(CsrfHeaderMissingError)
     if "body" in route.parameters:
         errors.append(MalformedJsonError)
     if _BODIES.keys() & route.parameters.keys():

@@ -1,6 +1,7 @@
 """The one list of what is served without an identity. Everything else answers 401 first, even a path that is not there.
 
-None of these depends on who asks, or tells anything about the installation but whether it is up.
+None of these depends on who asks, or tells anything about the installation but whether it is up. Those of sign-in show
+their own proof: a sign-in under way, or a token that the identity provider signed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ __all__ = ["PUBLIC"]
 PUBLIC: Final = frozenset(
     {
         ("GET", "/"),
+        ("GET", "/api/auth/callback"),
+        ("GET", "/api/auth/login"),
+        ("POST", "/api/auth/backchannel-logout"),
         ("GET", "/docs"),
         ("GET", "/docs/errors"),
         ("GET", "/healthz"),

@@ -91,6 +91,12 @@ class Route:
     """How it fails, beyond how every endpoint does."""
     media_type: str = "application/json"
     """Of the answer."""
+    answer: Any = None
+    """Type of the answer's body, for a handler that makes the response itself."""
+    redirects: bool = False
+    """Whether a browser that accepts no JSON is answered with 303."""
+    checks_csrf: bool = False
+    """Whether the handler itself makes sure that a person's browser means it; otherwise the header is needed."""
 
     @property
     def parameters(self) -> dict[str, type]:
@@ -102,8 +108,8 @@ class Route:
 
     @property
     def result(self) -> Any:
-        """The annotation of what the handler returns."""
-        return _hints(self.handler)["return"]
+        """The type of the answer's body: what the handler returns, unless `answer` says more."""
+        return self.answer if self.answer is not None else _hints(self.handler)["return"]
 
     @property
     def operation(self) -> str:

@@ -14,7 +14,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from api_server.auth.admin_token import AdminTokenAuthenticator
-from api_server.auth.interfaces import Action, Authenticator, Identity, Pending
+from api_server.auth.interfaces import Action, Authenticator, CookieAuthenticator, Identity, Pending
+from api_server.auth.signin.endpoints import SignInEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
 from api_server.health.readiness import Readiness
@@ -28,6 +29,7 @@ from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
+from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeRelay, FakeStore
 
 ADMIN = new_api_token()
@@ -108,6 +110,8 @@ async def running_api(
     *,
     more: list[Route] | None = None,
     authenticator: Authenticator | None = None,
+    sign_in: SignInEndpoints | None = None,
+    sessions: CookieAuthenticator | None = None,
     heartbeat: float = 15.0,
     public_origin: str | None = None,
     max_followers: int = 10,
@@ -120,6 +124,8 @@ async def running_api(
         signer: of session tokens.
         store: of sessions; an empty one by default.
         more: routes beside the usual ones.
+        sign_in: serves `/api/auth`; by default nobody can sign in.
+        sessions: of people who have.
         log: `kept` in `Api.logs`; None for the log of the process.
     """
     clock, relay = FakeClock(), FakeRelay()
@@ -130,6 +136,7 @@ async def running_api(
     )
     readiness = Readiness(relay, clock)
     routes = rest_routes(
+        sign_in=sign_in if sign_in is not None else nobody_signs_in(clock),
         store=store,
         revoker=relay,
         signer=signer,
@@ -145,6 +152,7 @@ async def running_api(
     logs = io.StringIO()
     application = RestApplication(
         authenticator=authenticator if authenticator is not None else FakeAuthenticator(clock),
+        sessions=sessions,
         metrics=RestMetrics(registry),
         public_origin=public_origin,
         max_request_bytes=LIMIT,

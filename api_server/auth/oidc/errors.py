@@ -7,9 +7,9 @@ HomeportError
     ├── InvalidCallbackError       400 invalid_callback        not an answer to a sign-in that this browser began
     ├── CodeRefusedError           400 code_refused            the provider does not take the code: used, or too old
     └── TokenError
-        ├── InvalidIdTokenError      401 invalid_id_token      one of the checks of OpenID Connect Core 3.1.3.7 failed
+        ├── InvalidIdTokenError      400 invalid_id_token      one of the checks of OpenID Connect Core 3.1.3.7 failed
         ├── InvalidLogoutTokenError  400 invalid_logout_token  one of the checks of Back-Channel Logout 2.6 failed
-        └── UnknownKeyError          401 unknown_signing_key   signed with a key that the provider does not publish
+        └── UnknownKeyError          400 unknown_signing_key   signed with a key that the provider does not publish
 
 A detail names the check that failed, never a token, a code or a secret.
 """
@@ -77,7 +77,7 @@ class InvalidIdTokenError(TokenError):
     """An ID token fails one of the checks of OpenID Connect Core section 3.1.3.7."""
 
     code: ClassVar[str] = "invalid_id_token"
-    status: ClassVar[int] = 401
+    status: ClassVar[int] = 400
     title: ClassVar[str] = "The ID token does not hold"
 
 
@@ -93,5 +93,5 @@ class UnknownKeyError(TokenError):
     """A token is signed with a key that the identity provider does not publish."""
 
     code: ClassVar[str] = "unknown_signing_key"
-    status: ClassVar[int] = 401
+    status: ClassVar[int] = 400
     title: ClassVar[str] = "Signed with an unknown key"

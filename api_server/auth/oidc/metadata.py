@@ -12,7 +12,7 @@ from api_server.auth.oidc.urls import is_loopback_url, is_usable
 
 __all__ = ["ProviderMetadata", "discovery_url", "is_issuer", "read_metadata"]
 
-_Words = Annotated[list[str], Meta(max_length=200)]
+_Words = Annotated[tuple[str, ...], Meta(max_length=200)]
 
 
 class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +24,9 @@ class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
     jwks_uri: str
     userinfo_endpoint: str | None = None
     end_session_endpoint: str | None = None
-    token_endpoint_auth_methods_supported: _Words = ["client_secret_basic"]
+    token_endpoint_auth_methods_supported: _Words = ("client_secret_basic",)
     """The default is the specification's."""
-    id_token_signing_alg_values_supported: _Words = ["RS256"]
+    id_token_signing_alg_values_supported: _Words = ("RS256",)
     code_challenge_methods_supported: _Words | None = None
     """None where the provider does not say (RFC 8414 section 2); Entra does not."""
     authorization_response_iss_parameter_supported: bool = False

@@ -9,11 +9,11 @@ import pytest
 
 from api_server.auth.admin_token import AdminTokenAuthenticator, ensure_admin_token
 from api_server.auth.errors import TooManyAttemptsError
-from common.guesses import GuessLimiter
 from api_server.auth.interfaces import INSTALLATION_ACTIONS, Action, Decision
 from common.crypto.api_tokens import new_api_token
 from common.crypto.errors import KeyFileError
 from common.crypto.keyfiles import write_secret
+from common.guesses import GuessLimiter
 from common.secret import Secret
 from tests.api_server.fakes import AWAY, HOME, FakeClock
 

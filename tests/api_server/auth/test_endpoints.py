@@ -15,12 +15,16 @@ async def test_the_administrator(signer: SessionTokenSigner) -> None:
         me = (await api.get("/api/auth/me")).json()
         assert (me["kind"], me["name"], me["id"]) == ("token", "administration token", ADMIN.reveal()[:9])
         assert me["installation"] == ["audit.read_installation", "metrics.read", "users.disable"]
-        assert list(me["teams"]) == ["home"]
-        assert "gateway.call" in me["teams"]["home"]
+        (team,) = me["teams"]
+        assert (team["id"], team["name"], team["role"]) == ("home", "Team home", None)
+        assert "gateway.call" in team["actions"]
+        assert (me["user"], me["session"], me["csrf_token"]) == (None, None, None)
 
 
 async def test_others(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         me = (await api.get("/api/auth/me", token=VIEWER)).json()
-        assert (me["teams"], me["installation"]) == ({"home": ["sessions.read"]}, [])
-        assert list((await api.get("/api/auth/me", token=BOTH_TEAMS)).json()["teams"]) == ["away", "home"]
+        assert [(team["id"], team["actions"]) for team in me["teams"]] == [("home", ["sessions.read"])]
+        assert me["installation"] == []
+        both = (await api.get("/api/auth/me", token=BOTH_TEAMS)).json()["teams"]
+        assert [team["id"] for team in both] == ["away", "home"]
