@@ -16,7 +16,6 @@ new key in the public file first, and take an old one out of it to end every tok
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, NewType
@@ -28,7 +27,8 @@ from joserfc.jwk import OKPKey
 from msgspec import Meta
 
 from common.crypto.errors import ExpiredSessionTokenError, InvalidSessionTokenError, KeyFileError
-from common.crypto.keyfiles import read_public, read_secret, write_public, write_secret
+from common.crypto.key_sets import parse_keys
+from common.crypto.keyfiles import read_public, read_secret
 from common.ids import DeviceId, ServiceName, TeamId, is_name
 from common.secret import Secret
 
@@ -38,8 +38,6 @@ __all__ = [
     "SessionClaims",
     "SessionTokenSigner",
     "SessionTokenVerifier",
-    "ensure_key_pair",
-    "generate_key_pair",
 ]
 
 CredentialId = NewType("CredentialId", str)
@@ -92,24 +90,6 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     service: str | None = None
 
 
-class _Key(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a key of ours consists of; `alg` is left out, because it may say `EdDSA` or, since RFC 9864, `Ed25519`."""
-
-    kty: str
-    crv: str | None = None
-    x: str | None = None
-    d: str | None = None
-    use: str | None = None
-
-    @property
-    def usable(self) -> bool:
-        return self.kty == "OKP" and self.crv == "Ed25519" and self.use in (None, "sig")
-
-
-class _KeySet(msgspec.Struct, frozen=True):
-    keys: list[_Key]
-
-
 _decode_payload = msgspec.json.Decoder(_Payload).decode
 _encode_payload = msgspec.json.Encoder().encode
 
@@ -138,7 +118,7 @@ class SessionTokenSigner:
     __slots__ = ("_header", "_key")
 
     def __init__(self, private_jwks: Secret) -> None:
-        self._key = _parse_keys(private_jwks.reveal(), "the private key set", private=True)[0]
+        self._key = parse_keys(private_jwks.reveal(), "the private key set", private=True)[0]
         self._header = {"alg": _ALGORITHM, "typ": _TYPE, "kid": self._key.thumbprint()}
 
     @classmethod
@@ -275,37 +255,6 @@ class SessionTokenVerifier:
             self.reload_error = _in_file(exc, self._path)
 
 
-def generate_key_pair(private_path: Path, public_path: Path) -> None:
-    """Make a key, write the private key set (0600), then the public one.
-
-    Raises:
-        KeyFileError: there is a private file already, or the disk refuses.
-    """
-    if private_path.exists():
-        raise KeyFileError(f"{private_path} exists already; a key in use is not overwritten")
-    key = OKPKey.generate_key("Ed25519", private=True)
-    write_secret(private_path, _dump_keys([key], private=True))
-    write_public(public_path, _dump_keys([key], private=False))
-
-
-def ensure_key_pair(private_path: Path, public_path: Path) -> None:
-    """Make a key if there is no private file yet, and see to it that the public file has its public part.
-
-    A public file that is there is kept if it holds the key that signs: it may hold retired keys beside it.
-
-    Raises:
-        KeyFileError: a file cannot be trusted, or the disk refuses.
-    """
-    if not private_path.exists():
-        generate_key_pair(private_path, public_path)
-        return
-    keys = _parse_keys(read_secret(private_path).reveal(), str(private_path), private=True)
-    with contextlib.suppress(KeyFileError):
-        if keys[0].thumbprint() in SessionTokenVerifier.from_file(public_path).key_ids:
-            return
-    write_public(public_path, _dump_keys(keys, private=False))
-
-
 def _claims(payload: bytes, now: float) -> SessionClaims:
     try:
         claims = _decode_payload(payload)
@@ -336,31 +285,9 @@ def _claims(payload: bytes, now: float) -> SessionClaims:
     )
 
 
-def _parse_keys(text: str, source: str, *, private: bool) -> list[OKPKey]:
-    """The Ed25519 keys of a key set; at least one.
-
-    The errors below have no cause on purpose: that of a parser would quote the key.
-    """
-    try:
-        members = msgspec.json.decode(text, type=_KeySet).keys
-        usable = [OKPKey.import_key(msgspec.to_builtins(key)) for key in members if key.usable]
-    except (JoseError, ValueError, TypeError):
-        raise KeyFileError(f"{source} is not a JSON Web Key Set (RFC 7517 section 5)") from None
-    if not usable or (private and not usable[0].is_private):
-        raise KeyFileError(f"{source} holds no {'private ' if private else ''}Ed25519 key")
-    return usable
-
-
 def _by_id(public_jwks: str) -> dict[str, OKPKey]:
     """Keys by thumbprint, whatever `kid` the file gives them: the thumbprint is what our signer sends."""
-    return {key.thumbprint(): key for key in _parse_keys(public_jwks, "the public key set", private=False)}
-
-
-def _dump_keys(keys: list[OKPKey], *, private: bool) -> str:
-    members = [
-        {**key.as_dict(private=private), "kid": key.thumbprint(), "use": "sig", "alg": _ALGORITHM} for key in keys
-    ]
-    return msgspec.json.format(msgspec.json.encode({"keys": members}, order="sorted"), indent=2).decode() + "\n"
+    return {key.thumbprint(): key for key in parse_keys(public_jwks, "the public key set", private=False)}
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:

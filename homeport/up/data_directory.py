@@ -5,6 +5,8 @@ internal-key                shared by relay and API server                      
 session-signing-keys.json   private keys of session tokens                      0600
 session-keys.json           their public halves, for the relay                  0644
 admin-token                 the API token of the first person                   0600
+cookie-keys                 of the cookies of people                            0600
+dev-idp/                    key and people of the provider for development      0700
 demo/session-token          of the demo device, renewed                         0600
 run.json                    where everything is, while it runs                  0644
 *-ready.json                what each process told when it was listening
@@ -18,9 +20,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from api_server.auth.signin.cookie_keys import ensure_cookie_keys
 from common.crypto.api_tokens import new_api_token
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret, write_secret
-from common.crypto.session_tokens import ensure_key_pair
 from common.secret import Secret
 from homeport.run_file import ADMIN_TOKEN, RUN_FILE, Run, write_run_file
 from homeport.up.errors import DataDirectoryError, DataDirectoryInUseError
@@ -60,6 +63,14 @@ class DataDirectory:
     @property
     def admin_token(self) -> Path:
         return self.path / ADMIN_TOKEN
+
+    @property
+    def cookie_keys(self) -> Path:
+        return self.path / "cookie-keys"
+
+    @property
+    def dev_idp(self) -> Path:
+        return self.path / "dev-idp"
 
     @property
     def revocations(self) -> Path:
@@ -115,6 +126,7 @@ class DataDirectory:
         """
         ensure_secret(self.internal_key)
         ensure_key_pair(self.signing_keys, self.public_keys)
+        ensure_cookie_keys(self.cookie_keys)
         return ensure_secret(self.admin_token, new_api_token)
 
     def write_demo_token(self, token: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.crypto.session_tokens import SessionTokenSigner, SessionTokenVerifier, generate_key_pair
+from common.crypto.key_sets import generate_key_pair
+from common.crypto.session_tokens import SessionTokenSigner, SessionTokenVerifier
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from api_server.auth.admin_token import ensure_admin_token
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
-from common.crypto.session_tokens import ensure_key_pair
 
 PROGRAM = """
 import os, sys

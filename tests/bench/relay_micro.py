@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 import psutil
 import uvloop
 
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
-from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner, ensure_key_pair
+from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
 from common.ids import DeviceId, TeamId
 from common.secret import Secret
 from common.tunnel.interfaces import Subprotocol

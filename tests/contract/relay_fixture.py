@@ -17,13 +17,9 @@ from pathlib import Path
 import httpx
 
 from common.clock import Clock
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
-from common.crypto.session_tokens import (
-    CredentialId,
-    SessionClaims,
-    SessionTokenSigner,
-    ensure_key_pair,
-)
+from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
 from common.ids import DeviceId, ServiceName, TeamId
 from common.secret import Secret
 from common.settings import load

@@ -16,14 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
 
+from common.crypto.key_sets import generate_key_pair
 from common.crypto.keyfiles import write_secret
-from common.crypto.session_tokens import (
-    CredentialId,
-    SessionClaims,
-    SessionTokenSigner,
-    SessionTokenVerifier,
-    generate_key_pair,
-)
+from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner, SessionTokenVerifier
 from common.ids import DeviceId, TeamId
 from edge_agent.tls import client_context
 from tests.simulation.scenario import CREDENTIALS

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.crypto.api_tokens import new_api_token
+from common.crypto.key_sets import generate_key_pair
 from common.crypto.keyfiles import ensure_secret, read_secret
-from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner, generate_key_pair
+from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
 from common.ids import DeviceId, ServiceName, TeamId
 from common.secret import Secret
 from tests.stack.certificates import Certificate

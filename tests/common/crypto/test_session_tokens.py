@@ -17,15 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.crypto.errors import ExpiredSessionTokenError, InvalidSessionTokenError, KeyFileError
+from common.crypto.key_sets import ensure_key_pair, generate_key_pair
 from common.crypto.keyfiles import write_public, write_secret
-from common.crypto.session_tokens import (
-    CredentialId,
-    SessionClaims,
-    SessionTokenSigner,
-    SessionTokenVerifier,
-    ensure_key_pair,
-    generate_key_pair,
-)
+from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner, SessionTokenVerifier
 from common.ids import DeviceId, ServiceName, TeamId
 from common.secret import Secret
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.crypto.session_tokens import SessionTokenSigner, generate_key_pair
+from common.crypto.key_sets import generate_key_pair
+from common.crypto.session_tokens import SessionTokenSigner
 from common.ids import TeamId
 from common.secret import Secret
 from common.tunnel.errors import HandshakeRefusedError
