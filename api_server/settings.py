@@ -11,7 +11,9 @@ from msgspec import Meta
 
 from common.ids import is_name
 from common.logging import Format, Level
+from common.secret import Secret
 from common.settings import Bytes, Port, Seconds, Settings
+from common.urls import is_loopback_url, is_usable
 
 __all__ = ["ApiSettings"]
 
@@ -71,6 +73,42 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = None
 
+    oidc_issuer: Annotated[
+        str | None,
+        Meta(description="Issuer of the OpenID provider at which people sign in, to the letter; empty for no sign-in."),
+    ] = None
+    oidc_client_id: Annotated[str, Meta(min_length=1, description="What the provider knows Homeport as.")] = "homeport"
+    oidc_client_secret: Annotated[
+        Secret | None,
+        Meta(description="Secret of that client; without one it is a public client, whose one proof is PKCE."),
+    ] = None
+    oidc_scopes: Annotated[
+        tuple[str, ...], Meta(description="Scopes that are asked for beside openid; name and e-mail come by them.")
+    ] = ("openid", "email", "profile")
+    oidc_ca_file: Annotated[
+        Path | None, Meta(description="Certificates to check the provider's against; empty for the system's.")
+    ] = None
+    oidc_service_client_id: Annotated[
+        str | None,
+        Meta(description="Client as which the API itself gets tokens of the provider; by default oidc_client_id."),
+    ] = None
+    oidc_service_client_secret: Annotated[
+        Secret | None, Meta(description="Secret of that client; by default oidc_client_secret.")
+    ] = None
+    cookie_keys_file: Annotated[
+        Path | None,
+        Meta(
+            description="File (mode 0600) with the keys of cookies, one a line; the first one signs. Needed for "
+            "sign-in; processes that serve the same people share it."
+        ),
+    ] = None
+    session_idle: Annotated[
+        Seconds, Meta(description="Time without a request after which a person has to sign in again.")
+    ] = 8 * 3600.0
+    session_lifetime: Annotated[
+        Seconds, Meta(description="Time after which a person has to sign in again, whatever happens.")
+    ] = 24 * 3600.0
+
     session_token_lifetime: Annotated[
         Seconds, Meta(description="Life of a session token when the request names none.")
     ] = 24 * 3600.0
@@ -101,6 +139,13 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
         Seconds, Meta(description="Time that the gateway keeps the connection of a client between two requests.")
     ] = 75.0
     open_timeout: Annotated[Seconds, Meta(description="Time for an agent to connect to its service.")] = 10.0
+    relay_patience: Annotated[
+        Seconds,
+        Meta(
+            description="Time that a request waits for a relay that is being restarted, or for a device that has to "
+            "dial it anew, before it fails; 0 for not at all."
+        ),
+    ] = 10.0
     service_timeout: Annotated[
         Seconds, Meta(description="Time for a service to begin its response once it has the request.")
     ] = 120.0
@@ -144,8 +189,23 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("internal_key_file is needed, or internal_tls_cert_file where the relay wants mutual TLS")
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
             raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
+        self._check_sign_in()
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
+
+    def _check_sign_in(self) -> None:
+        if self.oidc_issuer is None:
+            return
+        if not is_usable(self.oidc_issuer, loopback=True):
+            raise ValueError("oidc_issuer must be an https URL without query; http is for a provider on this machine")
+        if is_loopback_url(self.oidc_issuer) and self.public_url is not None and not is_loopback_url(self.public_url):
+            raise ValueError("oidc_issuer is on this machine, where browsers that come by public_url cannot sign in")
+        if self.cookie_keys_file is None:
+            raise ValueError("cookie_keys_file is needed for oidc_issuer; `homeport keys init` makes one")
+        if not 1 <= self.session_idle <= self.session_lifetime:
+            raise ValueError("session_idle must be a second at least, and not exceed session_lifetime")
+        if self.oidc_service_client_id is not None and self.oidc_service_client_secret is None:
+            raise ValueError("oidc_service_client_secret is needed for oidc_service_client_id")
 
 
 _URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {

@@ -26,7 +26,7 @@ def init(data_dir: Path | None) -> None:
     """Make what is missing of keys and tokens in a folder, and name the settings that point to it.
 
     What is there already stays as it is. The relay needs the internal key and the public session keys; the API server
-    needs the internal key, the signing keys and the administration token. Nothing secret is shown.
+    needs the internal key, the signing keys, the administration token and the cookie keys. Nothing secret is shown.
     """
     directory = DataDirectory(data_dir or default_data_dir(os.environ))
     directory.make_keys()
@@ -35,6 +35,7 @@ def init(data_dir: Path | None) -> None:
         "HOMEPORT_SESSION_KEYS_FILE": str(directory.public_keys),
         "HOMEPORT_SESSION_SIGNING_KEY_FILE": str(directory.signing_keys),
         "HOMEPORT_ADMIN_TOKEN_FILE": str(directory.admin_token),
+        "HOMEPORT_COOKIE_KEYS_FILE": str(directory.cookie_keys),
     }
 
     def show() -> None:

@@ -59,6 +59,7 @@ class Plan:
             "internal_key_file": directory.internal_key,
             "session_signing_key_file": directory.signing_keys,
             "admin_token_file": directory.admin_token,
+            "cookie_keys_file": directory.cookie_keys,
             "revocations_file": directory.revocations,
             "api_port": settings.api_port,
             "gateway_port": settings.gateway_port,

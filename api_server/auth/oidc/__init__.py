@@ -1,6 +1,5 @@
 """A relying party of OpenID Connect: authorization code with PKCE, back-channel logout, and the service client.
 
-urls.py            which URLs of a provider may be used
 jose.py            keys and signatures
 claims.py          what ID tokens and logout tokens say, checked
 metadata.py        what a provider says about itself, checked
@@ -15,11 +14,9 @@ from __future__ import annotations
 
 from api_server.auth.oidc.claims import LogoutClaims, Person
 from api_server.auth.oidc.fetcher import Fetcher, HttpxFetcher
-from api_server.auth.oidc.metadata import is_issuer
 from api_server.auth.oidc.relying_party import RelyingParty
 from api_server.auth.oidc.requests import Client, Transaction
 from api_server.auth.oidc.service_client import ServiceClient
-from api_server.auth.oidc.urls import is_loopback, is_loopback_url
 
 __all__ = [
     "Client",
@@ -30,7 +27,4 @@ __all__ = [
     "RelyingParty",
     "ServiceClient",
     "Transaction",
-    "is_issuer",
-    "is_loopback",
-    "is_loopback_url",
 ]

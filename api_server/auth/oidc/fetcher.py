@@ -15,7 +15,7 @@ from typing import Protocol
 import httpx
 
 from api_server.auth.oidc.errors import ProviderUnavailableError
-from api_server.auth.oidc.urls import is_loopback_url
+from common.urls import is_loopback_url
 
 __all__ = ["Answer", "Fetcher", "HttpxFetcher"]
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from api_server.auth.oidc.jose import ALGORITHMS
-from api_server.auth.oidc.urls import is_loopback_url, is_usable
+from common.urls import is_loopback_url, is_usable
 
-__all__ = ["ProviderMetadata", "discovery_url", "is_issuer", "read_metadata"]
+__all__ = ["ProviderMetadata", "discovery_url", "read_metadata"]
 
 _Words = Annotated[tuple[str, ...], Meta(max_length=200)]
 
@@ -36,11 +36,6 @@ class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
     def algorithms(self) -> tuple[str, ...]:
         """What its tokens may be signed with: what it says, of what we accept."""
         return tuple(each for each in ALGORITHMS if each in self.id_token_signing_alg_values_supported)
-
-
-def is_issuer(url: str) -> bool:
-    """Whether a URL may be the issuer in the settings: https, or on this machine; no query, no fragment."""
-    return is_usable(url, loopback=True)
 
 
 def discovery_url(issuer: str) -> str:

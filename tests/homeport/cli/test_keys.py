@@ -20,6 +20,7 @@ def test_what_it_makes_is_enough_for_relay_and_api(run: Run, tmp_path: Path) -> 
         "session-keys.json": 0o644,
         "session-signing-keys.json": 0o600,
         "admin-token": 0o600,
+        "cookie-keys": 0o600,
     }
 
 
@@ -30,7 +31,7 @@ def test_no_secret_is_shown_and_what_is_there_stays(run: Run, tmp_path: Path) ->
     second = run("keys", "init", "--data-dir", folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert first.stdout == second.stdout
-    for name in ("admin-token", "internal-key"):
+    for name in ("admin-token", "internal-key", "cookie-keys"):
         assert before[name].decode().strip() not in first.output
 
 

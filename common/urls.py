@@ -1,4 +1,4 @@
-"""Which URLs of a provider may be used: https, and http on loopback only, for development and tests."""
+"""Which URLs of others may be used with secrets: https, and http on this machine only, for development and tests."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ def is_usable(url: str, *, loopback: bool, query: bool = False) -> bool:
     """Whether a URL may be fetched, or a browser be sent there.
 
     Args:
-        url: as the settings or the provider say it.
-        loopback: whether http to this machine is fine, too. It is when the issuer is there: a provider elsewhere must
-            not make us send requests to our own machine.
-        query: whether it may carry a query, as an endpoint may and an issuer may not (Discovery section 3).
+        url: as settings or others say it.
+        loopback: whether this machine is fine, by http, too: others elsewhere must not make us send requests there.
+        query: whether it may carry a query.
     """
     if len(url) > _MAX_LENGTH or not url.isascii() or any(character <= " " for character in url) or "\\" in url:
         return False
