@@ -30,6 +30,7 @@ from api_server.http.metrics import RestMetrics
 from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
 from api_server.relay import (
+    Absence,
     DialerUpdates,
     EventFeed,
     Forwarder,
@@ -75,7 +76,8 @@ class ApiServer:
         self._client = ProxyClient(settings.relay_url, key=key, tls=tls)
         forwarder = Forwarder(settings.relay_url, key=key, tls=tls)
         store = ProxyClientStore(self._client, forwarder)
-        dialer = ServiceDialer(SessionDirectory(store.locate, clock=clock), forwarder, StreamPool())
+        absence = Absence(clock=clock, patience=settings.relay_patience)
+        dialer = ServiceDialer(SessionDirectory(store.locate, clock=clock), forwarder, StreamPool(), absence)
         authenticator = AdminTokenAuthenticator.from_file(
             settings.admin_token_file,
             TeamId(settings.team),
@@ -85,8 +87,11 @@ class ApiServer:
 
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
         self._revocations = RevocationService(RevocationLedger(settings.revocations_file), self._client, clock=clock)
-        self.feed = EventFeed(self._client, clock=clock)
-        for listener in (DialerUpdates(dialer, clock), self._hub, self._revocations):
+        self.feed = EventFeed(
+            self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
+        )
+        # The dialer's caches are right before anybody who waited looks at them again.
+        for listener in (DialerUpdates(dialer, clock), absence, self._hub, self._revocations):
             self.feed.add(listener)
 
         self._readiness = Readiness(self._client, clock)

@@ -1,7 +1,9 @@
 """The end of a relay: devices are asked to go elsewhere, streams get time to finish, and then it is over.
 
-1. Nobody is admitted any more; the tunnel port answers 503 with Retry-After, `/readyz` says so.
-2. Each device is asked to dial anew, at its own moment within the grace, so that they do not come back together.
+1. Nobody is admitted any more; the tunnel port answers 503 with Retry-After, `/readyz` says so. Where another relay
+   waits for the ports, they are given up instead.
+2. Each device is asked to dial anew, at its own moment, so that they do not come back together: within the grace, or
+   as fast as the relay that follows takes them.
 3. A tunnel closes when its last stream has ended. The wait for all of them ends with the grace.
 4. What is left is reset.
 """
@@ -9,6 +11,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 
 from common.logging import Logger
 from remote_proxy.tunnels.admission import Gate
@@ -19,6 +23,8 @@ __all__ = ["Drain"]
 
 _BATCH = 200
 """Tunnels that are told in one turn of the loop."""
+_COME_BACK = 5.0
+"""Seconds after which a device that was refused should try again: the drain may be over long before its grace is."""
 _GOODBYE = 1.0
 """Seconds for the last words to the devices whose streams had to be reset."""
 
@@ -30,11 +36,24 @@ class Drain:
         live: the tunnels to wait for.
         gate: is closed first.
         grace: seconds that streams have to end.
+        give_up_ports: what hands the ports over; None where there is nobody to take them.
+        handshakes_per_second: that the next relay takes.
         log: says what the drain waits for, and what it had to reset.
     """
 
-    def __init__(self, live: LiveTunnels[LiveTunnel], gate: Gate, *, grace: float, log: Logger) -> None:
+    def __init__(
+        self,
+        live: LiveTunnels[LiveTunnel],
+        gate: Gate,
+        *,
+        grace: float,
+        log: Logger,
+        give_up_ports: Callable[[], None] | None = None,
+        handshakes_per_second: float = math.inf,
+    ) -> None:
         self._live = live
+        self._give_up_ports = give_up_ports
+        self._handshakes_per_second = handshakes_per_second
         self._gate = gate
         self._grace = grace
         self._log = log
@@ -45,9 +64,12 @@ class Drain:
     async def run(self) -> bool:
         """Drain; returns whether all streams ended in time."""
         self.started = True
-        self._gate.close(self._grace)
-        self._log.info("draining", tunnels=len(self._live), grace=self._grace)
-        await self._tell()
+        handover = self._give_up_ports is not None
+        if self._give_up_ports is not None:
+            self._give_up_ports()
+        self._gate.close(min(self._grace, _COME_BACK))
+        self._log.info("draining", tunnels=len(self._live), grace=self._grace, handover=handover)
+        await self._tell(min(self._grace, len(self._live) / self._handshakes_per_second) if handover else self._grace)
         in_time = await self._wait(self._grace)
         if not in_time:
             self._log.warning("grace over, resetting what is left", tunnels=len(self._live))
@@ -62,10 +84,10 @@ class Drain:
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
-    async def _tell(self) -> None:
+    async def _tell(self, spread: float) -> None:
         tunnels = list(self._live)
         for number, tunnel in enumerate(tunnels):
-            tunnel.drain(self._grace * number / len(tunnels))
+            tunnel.drain(spread * number / len(tunnels))
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import secrets
 import socket
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from aiohttp import web
@@ -51,6 +53,10 @@ __all__ = ["Relay"]
 
 _BACKLOG = 4096
 """Connections that the kernel may hold for us: after a restart all devices dial at once."""
+_PORT_CHECKS = 0.02
+"""Seconds between two attempts at a port that another relay has."""
+_LAST_NEWS = 0.2
+"""Seconds that readers of events have for the last of them, when a relay hands over."""
 _KEEP_ALIVE = 75.0
 """Seconds that a connection of the control API may be idle, or in the middle of a head."""
 
@@ -131,7 +137,15 @@ class Relay:
                 await_revocations=settings.await_revocations,
             ),
         )
-        self._drain = Drain(self.live, self.gate, grace=settings.drain_grace, log=self._log)
+        self._drain = Drain(
+            self.live,
+            self.gate,
+            grace=settings.drain_grace,
+            log=self._log,
+            give_up_ports=self._give_up_ports if settings.handover_timeout else None,
+            handshakes_per_second=settings.handshakes_per_second,
+        )
+        self._servers: list[asyncio.Server] = []
         self._reaper = Reaper(
             self.store, self.revocations, clock=clock, interval=settings.probe_interval, log=self._log
         )
@@ -169,7 +183,12 @@ class Relay:
 
     async def drain(self) -> bool:
         """Let the devices go elsewhere and the streams end; returns whether they all did within the grace."""
-        return await self._drain.run()
+        drain = asyncio.create_task(self._drain.run(), name="drain")
+        if self._settings.handover_timeout:
+            # Told of every tunnel by now or soon, its readers find the relay that follows.
+            await asyncio.sleep(_LAST_NEWS)
+            self.events.close()
+        return await drain
 
     def hurry(self) -> None:
         """End the grace of the drain."""
@@ -241,23 +260,27 @@ class Relay:
         )
         self.registry.register(metrics)
 
-        internal_server = await loop.create_server(
-            connections,
-            settings.internal_host,
-            settings.internal_port,
-            backlog=_BACKLOG,
-            ssl=self._internal_tls,
-            ssl_handshake_timeout=settings.head_timeout if self._internal_tls else None,
+        internal_server = await self._listen(
+            lambda: loop.create_server(
+                connections,
+                settings.internal_host,
+                settings.internal_port,
+                backlog=_BACKLOG,
+                ssl=self._internal_tls,
+                ssl_handshake_timeout=settings.head_timeout if self._internal_tls else None,
+            )
         )
         self._exit.callback(connections.abort_pending)
         self._exit.callback(internal_server.close)
-        tunnel_server = await loop.create_server(
-            listener,
-            settings.tunnel_host,
-            settings.tunnel_port,
-            backlog=_BACKLOG,
-            ssl=self._tunnel_tls,
-            ssl_handshake_timeout=settings.handshake_timeout if self._tunnel_tls else None,
+        tunnel_server = await self._listen(
+            lambda: loop.create_server(
+                listener,
+                settings.tunnel_host,
+                settings.tunnel_port,
+                backlog=_BACKLOG,
+                ssl=self._tunnel_tls,
+                ssl_handshake_timeout=settings.handshake_timeout if self._tunnel_tls else None,
+            )
         )
         self._exit.callback(tunnels.abort_all)
         self._exit.callback(tunnel_server.close)
@@ -272,6 +295,34 @@ class Relay:
         self.tunnel_url = f"{scheme}://{_authority(tunnel_server)}/tunnel"
         scheme = "https" if self._internal_tls else "http"
         self.internal_url = f"{scheme}://{_authority(internal_server)}"
+
+    async def _listen(self, listen: Callable[[], Awaitable[asyncio.Server]]) -> asyncio.Server:
+        """Listen; where a relay may be about to hand over, wait for its port.
+
+        Raises:
+            OSError: the port cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.handover_timeout
+        told = False
+        while True:
+            try:
+                server = await listen()
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE or loop.time() >= deadline:
+                    raise
+            else:
+                self._servers.append(server)
+                return server
+            if not told:
+                self._log.info("waiting for the ports", seconds=self._settings.handover_timeout)
+                told = True
+            await asyncio.sleep(_PORT_CHECKS)
+
+    def _give_up_ports(self) -> None:
+        """Listen no more, so that another relay can; the connections that there are stay."""
+        for server in self._servers:
+            server.close()
 
     def _respond(self, path: str) -> PlainAnswer | None:
         """Health of the tunnel port, for the load balancer in front of it."""

@@ -124,6 +124,14 @@ class RelaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
         Seconds, Meta(description="Time that streams have to end after SIGTERM; devices are asked to redial within it.")
     ] = 30.0
 
+    handover_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Time to wait at the start for ports that another relay has; that one gives them up when it is "
+            "told to end, if it has this setting, too. 0: do not wait, and keep the ports to the end."
+        ),
+    ] = 0.0
+
     # The process
 
     log_level: Annotated[Level, Meta(description="Lowest level that is logged.")] = "info"

@@ -9,6 +9,7 @@ ProxyClient ──> ProxyClientStore, RemoteHandle       sessions: list, look up
 
 from __future__ import annotations
 
+from api_server.relay.absence import Absence
 from api_server.relay.client import ProxyClient
 from api_server.relay.dialer import ServiceDialer
 from api_server.relay.directory import Location, SessionDirectory
@@ -20,6 +21,7 @@ from api_server.relay.store import ProxyClientStore, RemoteHandle
 from api_server.relay.stream import RelayStream
 
 __all__ = [
+    "Absence",
     "DialerUpdates",
     "EventFeed",
     "EventKind",

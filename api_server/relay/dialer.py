@@ -2,22 +2,43 @@
 
 "Look up, then open" is a race with the device, which may reconnect between the two. The open carries the epoch that the
 lookup found. If the relay says that the session is gone or was replaced, the lookup was old: it is done again, once.
+
+Where the relay is the cause that there is no stream yet, the caller waits for it, as `absence` says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Final
+
 import msgspec
 
+from api_server.relay.absence import Absence
 from api_server.relay.directory import SessionDirectory
 from api_server.relay.forwarder import Forwarder
 from api_server.relay.pool import StreamPool
 from api_server.relay.stream import RelayStream
+from common.clock import SystemClock
 from common.ids import ServiceName, TeamId
-from common.sessions.errors import DeviceOfflineError, SessionNotFoundError, SessionReplacedError
+from common.sessions.errors import (
+    DeviceOfflineError,
+    DrainingError,
+    RelayUnavailableError,
+    SessionNotFoundError,
+    SessionReplacedError,
+    SessionStoreError,
+)
 from common.sessions.interfaces import DEFAULT_OPEN_OPTIONS, OpenOptions
 from common.tunnel.stream import StreamSink
 
 __all__ = ["ServiceDialer"]
+
+
+_IMPATIENT: Final = 0.0
+
+
+class _VanishedError(DeviceOfflineError):
+    """The device has no session, and it had one a moment ago."""
 
 
 class ServiceDialer:
@@ -27,11 +48,15 @@ class ServiceDialer:
         directory: knows where a device is.
         forwarder: opens fresh streams.
         pool: holds idle ones.
+        absence: knows when to wait for the relay; None: never.
     """
 
-    __slots__ = ("directory", "forwarder", "pool")
+    __slots__ = ("_absence", "directory", "forwarder", "pool")
 
-    def __init__(self, directory: SessionDirectory, forwarder: Forwarder, pool: StreamPool) -> None:
+    def __init__(
+        self, directory: SessionDirectory, forwarder: Forwarder, pool: StreamPool, absence: Absence | None = None
+    ) -> None:
+        self._absence = absence if absence is not None else Absence(clock=SystemClock(), patience=_IMPATIENT)
         self.directory = directory
         self.forwarder = forwarder
         self.pool = pool
@@ -48,7 +73,12 @@ class ServiceDialer:
         Raises:
             DeviceOfflineError: the device is known to be offline.
         """
-        location = self.directory.get_nowait(team, device)
+        try:
+            location = self.directory.get_nowait(team, device)
+        except DeviceOfflineError:
+            if self._absence.deadline(team, device) <= now:
+                raise
+            return None
         return None if location is None else self.pool.take(location.session_id, service, now, max_idle)
 
     async def get(
@@ -71,9 +101,13 @@ class ServiceDialer:
             DeviceOfflineError, ServiceRefusedError, ServiceTimeoutError, OverCapacityError, DrainingError,
             RelayUnavailableError: as `dial` says.
         """
-        location = await self.directory.get(team, device)
-        stream = self.pool.take(location.session_id, service, now, max_idle)
-        return stream if stream is not None else await self.dial(team, device, service, None, options)
+
+        async def attempt() -> RelayStream:
+            location = await self.directory.get(team, device)
+            stream = self.pool.take(location.session_id, service, now, max_idle)
+            return stream if stream is not None else await self._dial_twice(team, device, service, None, options)
+
+        return await self._patiently(team, device, attempt)
 
     async def dial(
         self,
@@ -94,12 +128,48 @@ class ServiceDialer:
             ServiceRefusedError, ServiceTimeoutError, OverCapacityError, DrainingError, RelayUnavailableError: as
                 `Handle.open_stream` says.
         """
+        return await self._patiently(team, device, lambda: self._dial_twice(team, device, service, sink, options))
+
+    async def _patiently(self, team: TeamId, device: str, attempt: Callable[[], Awaitable[RelayStream]]) -> RelayStream:
+        """Try until there is a stream, or nothing to wait for."""
+        absence = self._absence
+        began: float | None = None
+        vanished_at: float | None = None
+        while True:
+            error: SessionStoreError
+            try:
+                stream = await attempt()
+            except RelayUnavailableError as exc:
+                absence.relay_lost()
+                error = exc
+            except DeviceOfflineError as exc:
+                absence.relay_back()
+                error = exc
+            except DrainingError as exc:
+                error = exc
+            else:
+                absence.relay_back()
+                return stream
+            now = absence.now()
+            if began is None:
+                began = now
+            if vanished_at is None and isinstance(error, _VanishedError):
+                vanished_at = now
+            until = absence.deadline(team, device, vanished_at=vanished_at)
+            if not await absence.wait(min(until, began + absence.patience)):
+                raise error
+
+    async def _dial_twice(
+        self, team: TeamId, device: str, service: ServiceName, sink: StreamSink | None, options: OpenOptions
+    ) -> RelayStream:
         try:
             return await self._dial(team, device, service, sink, options)
         except (SessionNotFoundError, SessionReplacedError):
             pass
         try:
             return await self._dial(team, device, service, sink, options)
+        except DeviceOfflineError as exc:
+            raise _VanishedError(exc.detail) from exc
         except (SessionNotFoundError, SessionReplacedError) as exc:
             raise DeviceOfflineError(f"the device {device} reconnects faster than it can be reached") from exc
 

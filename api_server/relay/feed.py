@@ -70,9 +70,10 @@ class EventFeed:
         clock: measures how long a connection has lasted.
         backoff: delays between attempts.
         sleep: waits for so many seconds.
+        on_link: told whether the relay is there: when the stream broke off, and with its first event after that.
     """
 
-    __slots__ = ("_backoff", "_client", "_clock", "_connected", "_listeners", "_position", "_sleep")
+    __slots__ = ("_backoff", "_client", "_clock", "_connected", "_listeners", "_on_link", "_position", "_sleep")
 
     def __init__(
         self,
@@ -81,9 +82,11 @@ class EventFeed:
         clock: Clock,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_link: Callable[[bool], object] | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
+        self._on_link = on_link if on_link is not None else bool
         self._backoff = backoff if backoff is not None else Backoff(base=0.5, maximum=15.0, healthy_after=30.0)
         self._sleep = sleep
         self._listeners: list[EventListener] = []
@@ -106,6 +109,7 @@ class EventFeed:
                 if self._connected or self._backoff.attempts == 0:
                     _log.warning("relay events broke off", code=exc.code, detail=exc.detail)
                 self._connected = False
+                self._on_link(False)
                 self._backoff.connected_for(self._clock.monotonic() - began)
                 await self._sleep(self._backoff.next_delay(exc.retry_after))
 
@@ -115,7 +119,9 @@ class EventFeed:
             self._lost()
         async with aclosing(self._client.events(self._position)) as events:
             async for event in events:
-                self._connected = True
+                if not self._connected:
+                    self._connected = True
+                    self._on_link(True)
                 if event is None:
                     self._lost()
                 else:

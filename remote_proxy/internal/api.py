@@ -143,7 +143,10 @@ class ControlApi:
         if request.path not in _OPEN_PATHS:
             authorization = request.headers.get("Authorization")
             self.authentication.check(authorization.encode() if authorization is not None else None)
-        return await handler(request)
+        response = await handler(request)
+        if self.not_ready() is not None and not response.prepared:
+            response.force_close()  # the next request shall find the relay that follows
+        return response
 
     # Sessions
 

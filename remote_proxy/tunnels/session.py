@@ -108,6 +108,7 @@ class LiveTunnel:
         "_context",
         "_counted",
         "_draining",
+        "_left",
         "_opens",
         "_remote_address",
         "_services",
@@ -145,6 +146,8 @@ class LiveTunnel:
             self._services = {self._only_service: Health.UNKNOWN.value}
         self._tunnel: RelayTunnel | None = None
         self._draining = False
+        self._left = False
+        """Whether it is the device that drains."""
         now = context.clock.monotonic()
         self._opens = TokenBucket(context.opens_per_second, max(1.0, context.opens_per_second), now=now)
         self._changes = TokenBucket(_CHANGES_PER_SECOND, _CHANGES_BURST, now=now)
@@ -278,6 +281,8 @@ class LiveTunnel:
         """Ask the device to dial anew after that many seconds; the streams that are open go on."""
         if self._tunnel is not None and not self._draining:
             self._draining = True
+            if self._tunnel.statistics().streams:
+                self._changed()  # what is idle is gone at once, and that is told
             self._tunnel.drain(reconnect_after=reconnect_after)
 
     def account(self) -> int:
@@ -338,6 +343,8 @@ class LiveTunnel:
         """Not kept: what this relay needs to know of a tunnel, it counts itself."""
 
     def drain_received(self, drain: Drain) -> None:
+        if not self._draining:
+            self._left = True
         self._draining = True
         self._changed()
         self._context.log.info("session draining", **self._names(), by="device", reason=printable(drain.reason))
@@ -347,7 +354,8 @@ class LiveTunnel:
 
     def tunnel_drained(self) -> None:
         # On an idle tunnel the device has not been told yet when to come back: that is among the last words of a close.
-        self.close("draining")
+        # Who waits for the device wants to know whether it goes by itself, or was sent away and will be back.
+        self.close("closed_by_device" if self._left else "draining")
 
     def tunnel_closed(self, exc: TunnelError) -> None:
         context = self._context

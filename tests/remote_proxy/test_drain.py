@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -76,7 +78,7 @@ async def test_meanwhile_nobody_is_admitted_and_nothing_is_opened(relay: Running
         with pytest.raises(HandshakeRefusedError) as caught:
             await Device().dial(relay.tunnel_url, relay.token("door"))
         assert (caught.value.http_status, caught.value.reason) == (503, "draining")
-        assert caught.value.retry_after == 30
+        assert caught.value.retry_after == 5, "the drain may be over long before its grace is"
         for url in (relay.tunnel_url, relay.internal_url):
             async with connect(url) as client:
                 client.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -139,3 +141,45 @@ async def test_an_open_under_way_is_answered(relay: RunningRelay) -> None:
         stream.write_eof()
         assert await client.read_end() == b""
         assert await draining
+
+
+async def test_a_relay_that_waits_for_the_ports_takes_over(tmp_path: Path) -> None:
+    """Streams of the old relay go on, devices are asked to come at once, and readers of events go to the new one."""
+    async with running_relay(tmp_path, handover_timeout=60, drain_grace=3600) as old:
+        ports = {"tunnel_port": urlsplit(old.tunnel_url).port, "internal_port": urlsplit(old.internal_url).port}
+        kept = keep()
+        device = await old.attach("cam", services={"keep": kept})
+        async with open_stream(old, "keep") as client, old.control() as control:
+            stream, _ = await kept.next()
+            async with asyncio.TaskGroup() as group:
+                waiting = running_relay(tmp_path, handover_timeout=60, **ports)
+                entered = group.create_task(waiting.__aenter__())
+                listing = await control.get("/internal/sessions", params={"team": old.team})
+                assert len(listing.json()["items"]) == 1
+                assert not entered.done()
+                async with control.stream("GET", "/internal/events") as events:
+                    draining = group.create_task(old.relay.drain())
+                    new = await entered
+                    try:
+                        assert (new.tunnel_url, new.internal_url) == (old.tunnel_url, old.internal_url)
+                        assert (await device.wait_drain()).reconnect_after == 0
+                        async for text in events.aiter_text():
+                            last = text
+                        assert '"state":"draining"' in last, "who waits for the device hears why it goes"
+                        again = Device({"keep": keep()})
+                        await again.dial(new.tunnel_url, old.token("cam"))
+                        assert len(new.store) == 1
+                        client.send(b"still here")
+                        stream.write(b"so am I")
+                        assert await client.read(7) == b"so am I"
+                        stream.reset()
+                        assert await draining
+                        again.close()
+                    finally:
+                        await waiting.__aexit__(None, None, None)
+
+
+async def test_ports_that_nobody_gives_up_are_waited_for_in_vain(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        async with running_relay(tmp_path, handover_timeout=0.1, tunnel_port=taken.getsockname()[1]):
+            pass

@@ -6,9 +6,23 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from api_server.relay import Forwarder, ProxyClient, ProxyClientStore, ServiceDialer, SessionDirectory, StreamPool
-from common.ids import ServiceName
-from common.sessions.errors import DeviceOfflineError, ServiceRefusedError, SessionReplacedError
+from api_server.relay import (
+    Absence,
+    Forwarder,
+    Location,
+    ProxyClient,
+    ProxyClientStore,
+    ServiceDialer,
+    SessionDirectory,
+    StreamPool,
+)
+from common.ids import ServiceName, TeamId
+from common.sessions.errors import (
+    DeviceOfflineError,
+    RelayUnavailableError,
+    ServiceRefusedError,
+    SessionReplacedError,
+)
 from tests.api_server.fakes import FakeClock
 from tests.api_server.relay.fake_relay import HOME, FakeRelay, ServiceSide
 
@@ -129,3 +143,41 @@ async def test_it_does_not_take_an_idle_stream_of_an_older_session(dialing: Dial
     assert fresh.session_id == newer.session_id
     fresh.reset()
     dialing.dialer.pool.close()
+
+
+async def test_a_request_waits_for_a_relay_that_is_started_again(dialing: Dialing) -> None:
+    """The relay is away, then there without the device, then the device is back: one call, and no error."""
+    absence = Absence(clock=dialing.clock, patience=10.0)
+    store = dialing.store
+    answers: list[Callable[[], None]] = [away, lambda: None, lambda: None]
+
+    async def locate(team: TeamId, device: str) -> Location:
+        if answers:
+            answers.pop(0)()
+            if not answers:
+                dialing.relay.online("cam", web=quiet)
+        return await store.locate(team, device)
+
+    dialer = ServiceDialer(
+        SessionDirectory(locate, clock=dialing.clock, offline_ttl=0.0), dialing.dialer.forwarder, StreamPool(), absence
+    )
+    absence.relay_back()
+    stream = await dialer.get(HOME, "cam", WEB, 0.0)
+    assert answers == []
+    assert absence.waited == 2
+    stream.reset()
+
+
+async def test_a_request_for_a_device_that_is_away_for_reasons_of_its_own_fails_at_once(dialing: Dialing) -> None:
+    absence = Absence(clock=dialing.clock, patience=10.0)
+    dialer = ServiceDialer(dialing.dialer.directory, dialing.dialer.forwarder, StreamPool(), absence)
+    for _ in range(2):  # asked of the relay, and remembered
+        with pytest.raises(DeviceOfflineError):
+            await dialer.get(HOME, "cam", WEB, 0.0)
+        with pytest.raises(DeviceOfflineError):
+            dialer.take(HOME, "cam", WEB, 0.0)
+    assert absence.waited == 0
+
+
+def away() -> None:
+    raise RelayUnavailableError("restarting")
