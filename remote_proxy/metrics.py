@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from common.metrics import expose
+from common.tunnel.holdings import Holdings
 from common.yamux import MemoryBudget
 from remote_proxy.events import EventRing
 from remote_proxy.internal.connections import ConnectionListener
@@ -50,6 +51,7 @@ class RelayMetrics(Collector):
     revocations: Revocations
     events: EventRing
     budget: MemoryBudget
+    holdings: Holdings
     limits: Mapping[str, float]
     draining: Callable[[], bool]
 
@@ -100,6 +102,8 @@ class RelayMetrics(Collector):
 
     def _memory(self) -> Iterator[Metric]:
         yield _gauge("window_bytes", "Receive windows granted beyond 256 KiB a stream.", self.budget.used)
+        yield _gauge("held_bytes", "Bytes held for readers that do not take them.", self.holdings.used)
+        yield _counter("streams_shed", "Streams reset because the relay held too much.", self.holdings.shed)
         yield _gauge("revocations", "Revocations in force.", len(self.revocations))
         yield _counter("events", "Session events since the start.", self.events.last)
         yield _gauge("draining", "1 while the relay drains.", float(self.draining()))

@@ -29,6 +29,7 @@ from common.metrics import new_registry
 from common.sessions.interfaces import Summary
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.handshake import PlainAnswer
+from common.tunnel.holdings import Holdings
 from common.tunnel.on_asyncio import TunnelListener
 from common.yamux import Config as YamuxConfig
 from common.yamux import MemoryBudget
@@ -110,6 +111,7 @@ class Relay:
         self.live: LiveTunnels[LiveTunnel] = LiveTunnels()
         self._traffic = Traffic()
         self._budget = MemoryBudget(settings.memory_budget)
+        self._holdings = Holdings(settings.buffer_budget)
         self.gate = Gate(
             TunnelContext(
                 clock=clock,
@@ -215,6 +217,7 @@ class Relay:
             ),
             limits=HandshakeLimits(timeout=settings.handshake_timeout, max_head=settings.max_handshake_bytes),
             budget=self._budget,
+            holdings=self._holdings,
             loop=loop,
         )
         listener = BoundedListener(tunnels, max_pending=settings.max_pending_handshakes)
@@ -243,6 +246,7 @@ class Relay:
             ConnectionLimits(
                 max_head=settings.max_head_bytes, timeout=settings.head_timeout, max_pending=settings.max_pending_heads
             ),
+            holdings=self._holdings,
             loop=loop,
         )
         metrics = RelayMetrics(
@@ -255,6 +259,7 @@ class Relay:
             revocations=self.revocations,
             events=self.events,
             budget=self._budget,
+            holdings=self._holdings,
             limits=_limits(settings),
             draining=lambda: self._drain.started,
         )
@@ -345,6 +350,7 @@ def _limits(settings: RelaySettings) -> dict[str, float]:
     return {
         name: float(getattr(settings, name))
         for name in (
+            "buffer_budget",
             "failed_handshakes_burst",
             "failed_handshakes_per_second",
             "handshakes_burst",

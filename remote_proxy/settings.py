@@ -109,6 +109,16 @@ class RelaySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     session_memory_budget: Annotated[
         Bytes, Meta(description="Receive windows of one tunnel together, beyond 256 KiB a stream.")
     ] = 64 * _MIB
+    buffer_budget: Annotated[
+        int,
+        Meta(
+            ge=_MIB,
+            le=2**53,
+            extra={"unit": "bytes"},
+            description="Bytes that the relay holds for readers that do not take them, all streams together; beyond, "
+            "the streams that hold the most are reset.",
+        ),
+    ] = 1024 * _MIB
     stream_idle_timeout: Annotated[
         Seconds, Meta(description="Time without a byte either way after which a stream is reset; 0 for never.")
     ] = 3600.0

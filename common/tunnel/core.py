@@ -29,6 +29,7 @@ from typing import Any
 from common.tunnel.config import TunnelConfig
 from common.tunnel.deferred import Deferred
 from common.tunnel.errors import StreamLostError, TunnelLostError
+from common.tunnel.holdings import UNCOUNTED, Holdings
 from common.tunnel.interfaces import CloseReason, TunnelStatistics
 from common.tunnel.link import Link, LinkEnd
 from common.tunnel.seams import Owner, Shell, State
@@ -82,14 +83,18 @@ class TunnelCore:
         "_close_deadline",
         "_deadline",
         "_final",
+        "_held",
+        "_holdings",
         "_idle_sweep_at",
         "_last_received",
         "_later",
         "_link",
         "_owner",
+        "_reported",
         "_shell",
         "_state",
         "_streams",
+        "_unsent",
         "_uses_idle",
         "config",
         "session",
@@ -119,6 +124,10 @@ class TunnelCore:
         self._uses_idle = config.stream_idle_timeout is not None
         self._idle_sweep_at = now + (config.stream_idle_timeout or 0.0) / 4
         self._deadline = now
+        self._holdings: Holdings | None = None
+        self._held = 0
+        self._unsent = 0
+        self._reported = 0
         self.config = config
         self.session = Session(role, config.yamux, now=now, budget=budget)
 
@@ -133,6 +142,15 @@ class TunnelCore:
         self.settle()
         if self.has_output:
             self.output()
+
+    def count_into(self, holdings: Holdings) -> None:
+        """Have what this tunnel holds counted, and bounded with what others hold."""
+        self._holdings = holdings
+
+    def left_unsent(self, size: int) -> None:
+        """The connection holds so many bytes that it could not pass on yet."""
+        self._unsent = size
+        self.recount()
 
     @property
     def finished(self) -> bool:
@@ -194,6 +212,7 @@ class TunnelCore:
         self._state = State.FINISHED
         self._final = None
         self._shell = None
+        self._unsent = 0
         self.settle()
 
     def tick(self) -> float:
@@ -263,6 +282,8 @@ class TunnelCore:
         """Run the callbacks that were put off."""
         if self._later:
             self._later.run()
+        if self._holdings is not None:
+            self.recount()
 
     # For dialects and streams.
 
@@ -301,6 +322,38 @@ class TunnelCore:
             self._deadline = when
             if self._shell is not None:
                 self._shell.deadline_moved(when)
+
+    def hold(self, size: int) -> None:
+        """A paused sink was given so many bytes; or, if less than 0, is none any more, or goes on."""
+        self._held += size
+        self.recount()
+
+    def recount(self) -> None:
+        """Report what is held, if it has changed."""
+        holdings = self._holdings
+        if holdings is None:
+            return
+        size = self._held + self._unsent + self.session.total_buffered
+        if size <= UNCOUNTED:
+            size = 0
+        if size != self._reported:
+            self._reported = size
+            holdings.report(self, size)
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the process holds so much that writers are to be held early."""
+        return self._holdings is not None and self._holdings.is_pressed
+
+    def shed(self) -> bool:
+        """Reset the stream that holds the most; see `Holder`."""
+        streams = [stream for stream in self._streams.values() if not stream.is_control]
+        largest = max(streams, key=TunnelStream.holds, default=None)
+        if largest is None or not largest.holds():
+            return False
+        largest.reset(ResetCode.LIMIT)
+        self.recount()
+        return True
 
     def forget(self, stream: TunnelStream) -> None:
         """The stream is over."""

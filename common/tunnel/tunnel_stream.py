@@ -4,7 +4,7 @@ Credit. Bytes given to a sink are consumed when its `data_received` returns, unl
 consumed when it resumes. The peer is thus never allowed more than its window beyond what a paused sink was given.
 
 Water marks. `pause_writing` when more than `high_water` bytes wait to be sent, `resume_writing` once at most
-`low_water` do.
+`low_water` do. Both are lower while the process holds much (`common.tunnel.holdings`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common.tunnel.errors import StreamLostError
+from common.tunnel.holdings import UNCOUNTED
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
 from common.yamux import StreamNotOpenError
 
@@ -86,11 +87,14 @@ class TunnelStream:
         except StreamNotOpenError:  # the peer has reset it: that event stands behind the one which is being dispatched
             return
         self._quiet_sweeps = 0
-        if not self._writing_paused and session.buffered(self.id) > core.config.high_water:
-            self._writing_paused = True
-            session.notify_drained(self.id, core.config.low_water)
-            if self.sink is not None:
-                self.sink.pause_writing()
+        waiting = session.buffered(self.id)
+        if waiting > UNCOUNTED:
+            if not self._writing_paused and (waiting > core.config.high_water or core.is_pressed):
+                self._writing_paused = True
+                session.notify_drained(self.id, min(core.config.low_water, waiting // 2))
+                if self.sink is not None:
+                    self.sink.pause_writing()
+            core.recount()
         core.output()
 
     def write_eof(self) -> None:
@@ -119,11 +123,13 @@ class TunnelStream:
         if not self._reading_paused:
             return
         self._reading_paused = False
-        if self._held and self._core is not None:
+        core = self._core
+        if self._held and core is not None:
             held = self._held
             self._held = 0
-            self._core.session.consumed(self.id, held, self._core.now())
-            self._core.output()
+            core.session.consumed(self.id, held, core.now())
+            core.hold(-held)
+            core.output()
 
     # What the dialects call.
 
@@ -162,6 +168,7 @@ class TunnelStream:
             return
         if self._reading_paused:
             self._held += size
+            core.hold(size)
         else:
             core.session.consumed(self.id, size, now)
 
@@ -186,7 +193,14 @@ class TunnelStream:
 
     def detach(self) -> None:
         """The stream is over; what its owner still calls does nothing."""
+        core = self._core
         self._core = None
+        if self._held and core is not None:
+            core.hold(-self._held)
+
+    def holds(self) -> int:
+        """Bytes that wait for the sink or for the peer."""
+        return 0 if self._core is None else self._held + self._core.session.buffered(self.id)
 
     def sweep(self) -> int:
         """Count one more look that found the stream without traffic; returns how many there were in a row."""

@@ -172,7 +172,7 @@ class Scheduler:
                 if stream.queued and stream.send_window.available:
                     bulk[stream.id] = stream
                 else:
-                    stream.active = False
+                    _rest(stream)
             if done == len(fresh):
                 fresh.clear()
             else:
@@ -196,7 +196,7 @@ class Scheduler:
             if stream.queued and stream.send_window.available:
                 bulk[stream_id] = stream
             else:
-                stream.active = False
+                _rest(stream)
         self.queued -= framed
         self.bytes_out += framed
         if parts:
@@ -294,3 +294,13 @@ class Scheduler:
             self._fresh[stream.id] = stream
         else:
             self._bulk[stream.id] = stream
+
+
+def _rest(stream: Stream) -> None:
+    """The stream has nothing to send, or no credit for it: perhaps for long, so that what is left of a large buffer
+    must not keep all of it.
+    """
+    stream.active = False
+    head = stream.head
+    if type(head) is memoryview and len(head) * 4 < len(head.obj):  # type: ignore[arg-type]
+        stream.head = bytes(head)

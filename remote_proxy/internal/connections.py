@@ -21,6 +21,7 @@ from typing import cast
 
 from common.errors import HomeportError
 from common.sessions.errors import OverCapacityError
+from common.tunnel.holdings import UNCOUNTED, Holdings
 from common.tunnel.interfaces import OpenTicket
 from common.tunnel.stream import Stream
 from remote_proxy.errors import BadRequestError, HeadTimeoutError, HeadTooLargeError
@@ -33,7 +34,9 @@ from remote_proxy.internal.heads import (
     read_head,
     read_stream_request,
 )
+from remote_proxy.internal.leaving import Leavers
 from remote_proxy.internal.splice import ClientEnd, DeviceEnd
+from remote_proxy.internal.stalled import StalledClients
 from remote_proxy.store import InMemoryStore
 from remote_proxy.tunnels.session import LiveTunnel
 
@@ -76,6 +79,7 @@ class ConnectionListener:
         authentication: the check of the internal key.
         control: makes the protocol of the control API for one connection.
         limits: of connections whose request is not known yet.
+        holdings: counts and bounds what the relay holds.
         loop: the running loop.
     """
 
@@ -86,12 +90,15 @@ class ConnectionListener:
         control: Callable[[], asyncio.Protocol],
         limits: ConnectionLimits,
         *,
+        holdings: Holdings,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.store = store
         self.authentication = authentication
         self.control = control
         self.limits = limits
+        self.leavers = Leavers(holdings)
+        self.stalled = StalledClients(loop)
         self._loop = loop
         self._pending: dict[_Pending, float] = {}
         """Deadlines. All connections get the same time, so the oldest is the first, and one timer serves all."""
@@ -272,7 +279,7 @@ class _Opening(asyncio.Protocol):
     ticket: OpenTicket
 
     def __init__(self, listener: ConnectionListener, transport: asyncio.Transport, codec: Codec, early: bytes) -> None:
-        self.device = DeviceEnd(transport)
+        self.device = DeviceEnd(transport, listener.leavers, listener.stalled)
         self._listener = listener
         self._transport = transport
         self._codec = codec
@@ -301,6 +308,8 @@ class _Opening(asyncio.Protocol):
             self._listener.refuse(self._transport, result, self._codec)
             return
         client = ClientEnd(result, self.device)
+        # What the client does not take is the stream's to hold back, and to count, rather than this buffer's.
+        self._transport.set_write_buffer_limits(high=UNCOUNTED, low=0)
         self._transport.write(_SWITCHING)
         self._transport.set_protocol(client)
         if self._held:

@@ -26,6 +26,8 @@ from collections.abc import Callable
 from typing import Any
 
 from common.tunnel.stream import ResetCode, Stream
+from remote_proxy.internal.leaving import Leavers
+from remote_proxy.internal.stalled import StalledClients
 
 __all__ = ["ClientEnd", "DeviceEnd", "reset_transport"]
 
@@ -42,12 +44,20 @@ def reset_transport(transport: asyncio.Transport) -> None:
 
 
 class DeviceEnd:
-    """The sink of the device's stream. It is made before the stream is, and is silent until there is a `ClientEnd`."""
+    """The sink of the device's stream. It is made before the stream is, and is silent until there is a `ClientEnd`.
 
-    __slots__ = ("client", "data_received", "ended", "transport")
+    Args:
+        transport: of the client's connection.
+        leavers: count what the client has yet to read when the stream is over.
+        stalled: watches the client while it is held.
+    """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    __slots__ = ("client", "data_received", "ended", "leavers", "stalled", "transport")
+
+    def __init__(self, transport: asyncio.Transport, leavers: Leavers, stalled: StalledClients) -> None:
         self.transport = transport
+        self.leavers = leavers
+        self.stalled = stalled
         self.client: ClientEnd | None = None
         self.ended = False
         """The device will send no more."""
@@ -63,11 +73,15 @@ class DeviceEnd:
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             reset_transport(self.transport)
+        elif left := self.transport.get_write_buffer_size():
+            self.leavers.add(self.transport, left)
 
     def pause_writing(self) -> None:
         self.transport.pause_reading()
+        self.stalled.add(self.transport)
 
     def resume_writing(self) -> None:
+        self.stalled.discard(self.transport)
         self.transport.resume_reading()
 
 
@@ -98,6 +112,9 @@ class ClientEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None or not (self.ended and self.device.ended):
             self.stream.reset(ResetCode.CANCELLED)
+        device = self.device
+        device.leavers.discard(device.transport)
+        device.stalled.discard(device.transport)
 
     def pause_writing(self) -> None:
         self.stream.pause_reading()

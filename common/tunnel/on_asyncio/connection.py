@@ -122,9 +122,11 @@ class _Connection(asyncio.BaseProtocol):
 
     def pause_writing(self) -> None:
         self._paused = True
+        self._core.left_unsent(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._core.left_unsent(0)
         self._flush()
 
     def _flush(self) -> None:

@@ -8,6 +8,7 @@ import time
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.dialects import open_relay_tunnel
 from common.tunnel.handshake import Admit, Respond
+from common.tunnel.holdings import Holdings
 from common.tunnel.on_asyncio.connection import SharedBufferConnection, as_transport, prepare_socket
 from common.tunnel.server_handshake import Opened, ServerHandshake
 from common.tunnel.websocket import Side, WebSocketLink
@@ -35,6 +36,7 @@ class TunnelListener:
         config: limits of the tunnels.
         limits: limits of the handshakes.
         budget: memory that all tunnels of the process share for their receive windows.
+        holdings: counts and bounds what all tunnels of the process hold.
         loop: the loop it runs on; None for the running one.
     """
 
@@ -46,6 +48,7 @@ class TunnelListener:
         config: TunnelConfig | None = None,
         limits: HandshakeLimits | None = None,
         budget: MemoryBudget | None = None,
+        holdings: Holdings | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.admit = admit
@@ -53,6 +56,7 @@ class TunnelListener:
         self.config = config if config is not None else TunnelConfig()
         self.limits = limits if limits is not None else HandshakeLimits()
         self.budget = budget
+        self.holdings = holdings
         self.loop = loop if loop is not None else asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._handshakes: set[HandshakeConnection] = set()
@@ -107,6 +111,8 @@ class TunnelListener:
             clock=time.monotonic,
             budget=self.budget,
         )
+        if self.holdings is not None:
+            core.count_into(self.holdings)
         connection = SharedBufferConnection(core, transport, self.loop, self._tunnels.discard, buffer=self._buffer)
         self._tunnels.add(connection)
         connection.begin(opened.rest)
