@@ -129,7 +129,7 @@ class RelayHello(Message, frozen=True, kw_only=True):
     probe_interval: Seconds = 5.0
     """Seconds of silence after which the relay probes."""
     dead_after: Seconds = 15.0
-    """Seconds of silence after which the relay gives the tunnel up."""
+    """Seconds of silence after which the relay gives the tunnel up; the device does so too, if its own are more."""
     max_streams: Count = 1024
 
 

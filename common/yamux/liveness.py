@@ -8,6 +8,7 @@ and a ping that had its full time to be answered.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 
 from common.yamux.config import Config
@@ -55,6 +56,18 @@ class Liveness:
         queues. 0 before the first.
         """
         return self._lowest or 0.0
+
+    def tighten(self, probe_interval: float, dead_after: float) -> None:
+        """Take over the peer's times where they are shorter: two ends that give up at about the same time are both
+        ready for the next connection. Times that make no sense are ignored. `check` is due afterwards.
+        """
+        if 0 < probe_interval < dead_after:
+            config = self._config
+            self._config = replace(
+                config,
+                probe_interval=min(config.probe_interval, probe_interval),
+                dead_after=min(config.dead_after, dead_after),
+            )
 
     @property
     def is_probing(self) -> bool:

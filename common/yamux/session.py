@@ -245,6 +245,13 @@ class Session:
         if not self._liveness.is_probing:
             self._scheduler.control(FrameType.PING, Flag.SYN, self._liveness.ping_sent(now))
 
+    def tighten_liveness(self, probe_interval: float, dead_after: float) -> None:
+        """Probe as early, and give up as early, as the peer says that it does, if that is earlier; seconds.
+
+        `tick` is to be called next.
+        """
+        self._liveness.tighten(probe_interval, dead_after)
+
     def go_away(self, code: int = GoAwayCode.NORMAL) -> None:
         """Take no new streams from now on; those that are open go on. A no-op the second time."""
         if not (self._table.gone_away or self._table.closed):

@@ -359,6 +359,9 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
                 self.core.violated("a second hello")
                 return
             self._greeted = True
+            # What the relay has given up, it answers no more; a device that waited longer would be out of reach.
+            self.core.session.tighten_liveness(message.probe_interval, message.dead_after)
+            self.core.want_tick(self.core.now())
             self.handler.hello_received(message)
         elif isinstance(message, Drain):
             self._left = True

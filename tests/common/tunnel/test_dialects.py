@@ -516,6 +516,19 @@ def test_a_hello_before_the_control_stream_waits_for_it() -> None:
     assert pair.device.hello == RELAY_HELLO
 
 
+def test_a_device_gives_up_as_early_as_its_relay_does() -> None:
+    """The relay gave up after 2 s and the device after 15 s: for 13 s the device was out of reach on a dead line."""
+    pair = Pair(greeted=False)
+    pair.relay.tunnel.greet(
+        RelayHello(software="test-relay/1", session_id="ses_1", epoch=7, probe_interval=0.5, dead_after=2.0)
+    )
+    pair.advance(1.0)
+    pair.advance(1.9, pumping=False)
+    assert not pair.device.closed
+    pair.advance(0.7, pumping=False)
+    assert pair.device.closed[0].reason == "silence"
+
+
 def relay_and_raw_device(subprotocol: Subprotocol = Subprotocol.HOMEPORT_V1) -> tuple[RawPeer, RecordingRelay]:
     """A relay's end, and a device that says what a test likes."""
     clock = FakeClock()

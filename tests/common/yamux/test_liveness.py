@@ -158,3 +158,26 @@ def test_the_path_is_as_long_as_the_lowest_of_late() -> None:
 def test_a_clock_that_goes_back_measures_nothing_negative() -> None:
     liveness = Liveness(CONFIG, 10.0)
     assert liveness.pong_received(liveness.ping_sent(10.0), 9.0) == 0.0
+
+
+def test_the_peer_s_shorter_times_are_taken_over() -> None:
+    """A relay that gives up after 2 s and a device that waited 15 s: the device would be out of reach for 13 s."""
+    liveness = measured()
+    liveness.tighten(0.5, 2.0)
+    assert liveness.check(0.5) is Verdict.WAIT
+    assert liveness.deadline == pytest.approx(0.75)
+    assert liveness.check(0.75) is Verdict.PROBE
+    liveness.ping_sent(0.75)
+    assert liveness.check(2.2) is Verdict.WAIT
+    assert liveness.check(2.25) is Verdict.DEAD
+
+
+@pytest.mark.parametrize(("probe_interval", "dead_after"), [(50.0, 60.0), (0.0, 1.0), (2.0, 1.0), (math.nan, math.nan)])
+def test_longer_times_and_nonsense_are_not(probe_interval: float, dead_after: float) -> None:
+    liveness = measured()
+    liveness.tighten(probe_interval, dead_after)
+    assert liveness.check(5.0) is Verdict.WAIT
+    assert liveness.check(5.25) is Verdict.PROBE
+    liveness.ping_sent(5.25)
+    assert liveness.check(15.0) is Verdict.WAIT
+    assert liveness.check(15.25) is Verdict.DEAD
