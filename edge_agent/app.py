@@ -18,6 +18,7 @@ import trio
 
 from common.crypto.errors import KeyFileError
 from common.logging import Logger, configure, get_logger
+from common.memory import keep_freed_memory
 from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.wire import messages
@@ -50,6 +51,7 @@ def run(settings: AgentSettings) -> int:
     """
     configure(format=settings.log_format, level=settings.log_level)
     logger = get_logger("agent")
+    keep_freed_memory()
     try:
         agent = build_agent(settings, logger, environ=os.environ)
     except (RelayUrlError, ServiceSpecError) as exc:

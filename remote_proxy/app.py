@@ -10,6 +10,7 @@ import uvloop
 
 from common.errors import HomeportError
 from common.logging import configure, get_logger
+from common.memory import keep_freed_memory
 from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
 from remote_proxy.relay import Relay
 from remote_proxy.settings import RelaySettings
@@ -24,6 +25,7 @@ def run(settings: RelaySettings) -> int:
     """Run a relay until SIGTERM or SIGINT, drain it, and return the exit code. A second signal ends the grace."""
     configure(format=settings.log_format, level=settings.log_level)
     log = get_logger("relay")
+    keep_freed_memory()
     _collect_less_often()
     try:
         _raise_descriptor_limit(settings.max_tunnels + _SPARE_DESCRIPTORS)
