@@ -15,7 +15,7 @@ import ipaddress
 import os
 import socket
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -28,6 +28,7 @@ from edge_agent.errors import (
 )
 
 __all__ = [
+    "QUEUE_AT_HOME",
     "AddressTarget",
     "LocalhostTarget",
     "NamedTarget",
@@ -39,6 +40,11 @@ __all__ = [
     "tcp_target",
     "unix_target",
 ]
+
+QUEUE_AT_HOME: Final = 256 * 1024
+"""Bytes of the receive buffer of a service on this machine (the kernel doubles it for its own needs). By itself it
+would grow to megabytes, to bridge a path that is not there; what it holds then keeps the service busy with a bulk
+transfer ahead of need, and small requests wait for the core. As much as `edge_agent.splice` reads at once."""
 
 _FULL_BACKLOG_PAUSE = 0.01
 """Seconds between attempts while a Unix socket's backlog is full: there is nothing to wait on (connect(2), EAGAIN)."""
@@ -204,6 +210,8 @@ async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
         if family != socket.AF_UNIX:
             # Requests are written whole and answered whole: Nagle's algorithm would only wait (RFC 9293 section 3.7.4).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address[0].startswith("127.") or address[0] == "::1":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUE_AT_HOME)
         status = sock.connect_ex(address)
         if status == errno.EINPROGRESS:
             # On loopback the handshake is over when `connect` returns, and asking again tells how it went. Waiting for

@@ -18,7 +18,15 @@ from edge_agent.errors import (
     TargetTimeoutError,
     TargetUnreachableError,
 )
-from edge_agent.targets import NamedTarget, Target, connect_within, meets_itself, tcp_target, unix_target
+from edge_agent.targets import (
+    QUEUE_AT_HOME,
+    NamedTarget,
+    Target,
+    connect_within,
+    meets_itself,
+    tcp_target,
+    unix_target,
+)
 from tests.edge_agent.services import echo, listening_on, refusing_port, serve
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +44,15 @@ async def check_echo(target: Target) -> None:
 async def test_an_address_is_connected_to() -> None:
     async with serve(echo) as port:
         await check_echo(tcp_target("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_little_is_queued_of_a_service_on_this_machine(host: str) -> None:
+    async with serve(echo, host="::1" if host == "::1" else "127.0.0.1") as port:
+        sock = await connect_within(tcp_target(host, port), 5)
+        with sock:
+            # socket(7): the kernel doubles the value that is set. By itself it would grow up to tcp_rmem[2].
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * QUEUE_AT_HOME
 
 
 async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
