@@ -28,8 +28,8 @@ faults: $(INSTALLED_DEV) ## Run every fault and thousands of simulated ones; `ma
 	@requirements/debian.sh
 	HOMEPORT_FAULTS=all $(BIN)/python -m pytest $(wildcard tests/faults) tests/simulation $(ARGS)
 
-bench: $(INSTALLED_DEV) ## Measure against the Go reference; a table is printed.
-	@requirements/debian.sh
+bench: $(INSTALLED_DEV) ## Measure against the Go reference; a table is printed. ARGS=--peers: against ssh -R too.
+	@requirements/debian.sh $(if $(findstring --peers,$(ARGS)),peers)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(INSTALLED_DEV) ## Run the gates: ruff, mypy, import-linter.

@@ -32,6 +32,7 @@ command_from mariadb mariadb-client-core
 folder_from /usr/share/gocode/src/github.com/hashicorp/yamux golang-github-hashicorp-yamux-dev
 folder_from /usr/share/gocode/src/github.com/gorilla/websocket golang-github-gorilla-websocket-dev
 command_from wrk wrk
+[ "${1-}" != peers ] || command_from sshd openssh-server # starts a server by itself, so only who asks gets it
 
 [ -n "$missing" ] || exit 0
 

@@ -14,9 +14,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tests.bench import report
-from tests.bench.rows import BULK_FILE, ROWS, SMALL_FILE, SMALL_SIZE, Figures, IdleTunnels, LoadRow, Row, Scale
-from tests.bench.sides import SIDES, Side, relay_alone, side
+from tests.bench import plots, report
+from tests.bench.many import LIMITS, ManyTunnels
+from tests.bench.rows import (
+    BULK_FILE,
+    FAR_FILE,
+    FIXED_FILE,
+    SMALL_FILE,
+    SMALL_SIZE,
+    Figures,
+    IdleTunnels,
+    LoadRow,
+    Row,
+    Scale,
+)
+from tests.bench.sides import SIDES, Side, installation, relay_alone, side
+from tests.bench.table import ROWS, with_peers
 from tests.stack.certificates import Certificate, make_certificate
 from tests.stack.nginx import Nginx, nginx
 
@@ -26,10 +39,11 @@ _REFERENCE_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "performanc
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for. Returns the exit code: 1 when a load met errors."""
     options = _parse(arguments)
-    rows = [row for row in ROWS if not options.rows or row.key in options.rows]
+    rows = [row for row in (with_peers(ROWS) if options.peers else ROWS) if not options.rows or row.key in options.rows]
     scale = Scale.quick() if options.quick else Scale()
     if options.rounds:
-        scale = dataclasses.replace(scale, rounds=options.rounds, idle_rounds=options.rounds)
+        kinds = ("rounds", "idle_rounds", "far_rounds", "curve_rounds", "many_rounds")
+        scale = dataclasses.replace(scale, **dict.fromkeys(kinds, options.rounds))
     with tempfile.TemporaryDirectory(prefix="homeport-bench-", dir=_memory()) as folder:
         results = _measure(rows, scale, Path(folder), options.sides)
     whole = not (options.quick or options.rows or options.rounds or options.sides)
@@ -41,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = page.read_text() if page.exists() else "# Performance\n"
         page.write_text(report.page(text, results, machine, command, scale))
         page.with_suffix(".json").write_bytes(report.to_json(results, machine, command, scale))
+        plots.draw(page.with_suffix(""), results)
     wrong = [
         f"{result.row.key}, {name}: {figures[kind]:.0f} {kind}"
         for result in results
@@ -59,12 +74,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, measures nothing")
     parser.add_argument("--rows", nargs="+", choices=[row.key for row in ROWS], help="only these")
     parser.add_argument("--rounds", type=int, help="rounds of each row")
+    parser.add_argument("--peers", action="store_true", help="measure OpenSSH's ssh -R too")
     parser.add_argument("--sides", nargs="+", choices=SIDES, help="only these")
     parser.add_argument(
         "--write",
         type=Path,
         metavar="PAGE",
-        help="write the tables into this page and JSON beside it; a whole run does so to docs/reference/performance.md",
+        help="write the tables into this page, JSON beside it and plots into a folder of its name; a whole run does so "
+        "to docs/reference/performance.md",
     )
     return parser.parse_args(arguments)
 
@@ -77,25 +94,31 @@ def _memory() -> str | None:
 def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str] | None) -> list[report.Result]:
     console = Console(stderr=True)
     certificate = make_certificate(folder)
-    results = []
+    load_rows = [row for row in rows if isinstance(row, LoadRow)]
+    results: list[report.Result] = []
     with nginx(folder / "nginx") as service:
         _fill(service, scale)
-        for tls in (False, True):
-            group = [row for row in rows if isinstance(row, LoadRow) and row.tls is tls]
-            results += _measure_loads(group, scale, folder, service, certificate if tls else None, only, console)
+        for number, (tls, line) in enumerate(dict.fromkeys((row.tls, row.line) for row in load_rows)):
+            group = [row for row in load_rows if (row.tls, row.line) == (tls, line)]
+            home = folder / f"group-{number}"
+            results += _measure_loads(group, scale, home, service, certificate if tls else None, only, console)
+        for row in rows:
+            if isinstance(row, ManyTunnels) and (not only or row.sides[0] in only):
+                results.append(_measure_many(row, scale, folder / row.key, service, console))
     for row in rows:
         if isinstance(row, IdleTunnels):
             results.append(_measure_idle(row, scale, folder, only, console))
-    return results
+    return sorted(results, key=lambda result: [row.key for row in rows].index(result.row.key))
 
 
 def _fill(service: Nginx, scale: Scale) -> None:
     """The files that nginx serves: random bytes, so that nothing on the way can profit from what they are."""
     (service.files / SMALL_FILE).write_bytes(b"x" * SMALL_SIZE)
     block = os.urandom(1 << 20)
-    with (service.files / BULK_FILE).open("wb") as file:
-        for _ in range(scale.bulk_bytes // len(block)):
-            file.write(block)
+    for name, size in ((BULK_FILE, scale.bulk_bytes), (FAR_FILE, scale.far_bytes), (FIXED_FILE, scale.fixed_bytes)):
+        with (service.files / name).open("wb") as file:
+            for _ in range(size // len(block)):
+                file.write(block)
 
 
 def _measure_loads(
@@ -112,20 +135,27 @@ def _measure_loads(
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         for name in names:
-            home = folder / f"{name}{'-tls' if certificate else ''}"
-            sides[name] = stack.enter_context(side(name, home, service.address, certificate))
+            sides[name] = stack.enter_context(side(name, folder / name, service.address, certificate, rows[0].line))
         for row in rows:
             taking_part = [sides[name] for name in row.sides if name in sides]
             rounds: dict[str, list[Figures]] = {running.name: [] for running in taking_part}
             for running in taking_part:
                 row.warm_up(running, scale)
-            for number in range(scale.rounds):
+            for number in range(row.rounds(scale)):
                 for running in taking_part:
                     figures = row.measure(running, scale, folder)
                     rounds[running.name].append(figures)
-                    console.print(f"{row.key} {number + 1}/{scale.rounds} {running.name}: {_short(figures)}")
+                    console.print(f"{row.key} {number + 1}/{row.rounds(scale)} {running.name}: {_short(figures)}")
             results.append(report.Result(row, rounds))
     return results
+
+
+def _measure_many(row: ManyTunnels, scale: Scale, folder: Path, service: Nginx, console: Console) -> report.Result:
+    with installation(folder, service.address, environment=LIMITS) as homeport:
+        rounds = row.measure(homeport, scale, folder)
+    for number, figures in enumerate(rounds):
+        console.print(f"{row.key} {number + 1}/{len(rounds)} {homeport.side.name}: {_short(figures)}")
+    return report.Result(row, {homeport.side.name: rounds})
 
 
 def _measure_idle(

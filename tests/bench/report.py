@@ -13,14 +13,26 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.rows import Figures, Goal, Row, Scale
-from tests.bench.sides import BARE, HOMEPORT, REFERENCE
+from tests.bench.goals import Goal
+from tests.bench.rows import Figures, Row, Scale
+from tests.bench.sides import BARE, FIXED, HOMEPORT, REFERENCE, SSH
 from tests.stack.tools import tool
 
-__all__ = ["Result", "describe_machine", "page", "ratio", "to_json"]
+__all__ = ["NAMES", "Result", "describe_machine", "page", "ratio", "ratios", "to_json"]
+
+NAMES = {
+    HOMEPORT: "Homeport",
+    REFERENCE: "Go reference",
+    BARE: "Go, bare front",
+    FIXED: "Homeport, fixed window",
+    SSH: "ssh -R",
+}
+"""How the sides are called on the page."""
 
 _BEGIN = "<!-- bench: begin -->"
 _END = "<!-- bench: end -->"
+_KERNEL = "kernel %, "
+"""Figures that have a table of their own."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -35,16 +47,21 @@ class Result(msgspec.Struct, frozen=True):
         return statistics.median(values) if values else None
 
 
+def ratios(result: Result, figure: str, of: str = HOMEPORT, to: str = REFERENCE) -> list[float]:
+    """The ratio of each round; none when a side has no such figure."""
+    pairs = zip(result.rounds.get(of, ()), result.rounds.get(to, ()), strict=False)
+    return [a[figure] / b[figure] for a, b in pairs if b.get(figure) and figure in a]
+
+
 def ratio(result: Result, figure: str, of: str = HOMEPORT, to: str = REFERENCE) -> float | None:
     """The median of the rounds' own ratios; None when a side has no such figure."""
-    pairs = zip(result.rounds.get(of, ()), result.rounds.get(to, ()), strict=False)
-    values = [a[figure] / b[figure] for a, b in pairs if b.get(figure) and figure in a]
+    values = ratios(result, figure, of, to)
     return statistics.median(values) if values else None
 
 
 def reached(result: Result, goal: Goal) -> float | None:
     """What Homeport reached of a goal: a ratio, or its own figure."""
-    return ratio(result, goal.figure) if goal.of_reference else result.median(HOMEPORT, goal.figure)
+    return ratio(result, goal.figure, to=goal.against) if goal.of_reference else result.median(HOMEPORT, goal.figure)
 
 
 def describe_machine() -> dict[str, str]:
@@ -102,6 +119,10 @@ def page(text: str, results: Sequence[Result], machine: Mapping[str, str], comma
             "Every figure; a ratio is Homeport's to the reference's, the median of the rounds' own.",
             "",
             *_figures(results),
+            "",
+            "Where the CPU of a row goes: each process's share of it, and how much of that is the kernel's.",
+            "",
+            *_shares(results),
             _END,
         ]
     )
@@ -122,21 +143,49 @@ def _goals(results: Sequence[Result]) -> list[str]:
                 verdict = (
                     f"{_number(value)}{' times' if goal.of_reference else ''} | {'yes' if goal.holds(value) else 'no'}"
                 )
-            lines.append(f"| {result.row.title} | {goal.figure} | {goal} | {verdict} |")
+            against = "" if goal.against == REFERENCE else f" {NAMES[goal.against]}"
+            lines.append(f"| {result.row.title} | {goal.figure} | {goal}{against} | {verdict} |")
     return lines
 
 
 def _figures(results: Sequence[Result]) -> list[str]:
+    others = [side for side in (BARE, FIXED, SSH) if any(result.rounds.get(side) for result in results)]
     lines = [
-        "| what | figure | Homeport | Go reference | ratio | Go, bare front |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "".join(f"| {name} " for name in ("what", "figure", "Homeport", "Go reference", "ratio")),
+        "| --- | --- | --- | --- | --- |" + " --- |" * len(others),
     ]
+    lines[0] += "".join(f"| {NAMES[side]} " for side in others) + "|"
     for result in results:
         names = dict.fromkeys(name for rounds in result.rounds.values() for figures in rounds for name in figures)
         for name in names:
+            if name.startswith(_KERNEL):
+                continue
             cells = [_cell(result.median(side, name)) for side in (HOMEPORT, REFERENCE)]
-            cells += [_cell(ratio(result, name)), _cell(result.median(BARE, name))]
+            cells += [_cell(ratio(result, name)), *(_cell(result.median(side, name)) for side in others)]
             lines.append(f"| {result.row.title} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _shares(results: Sequence[Result]) -> list[str]:
+    sides = {HOMEPORT: ("gateway", "relay", "agent"), REFERENCE: ("relay", "agent")}
+    columns = [(side, part) for side, parts in sides.items() for part in parts]
+    lines = [
+        "| what " + "".join(f"| {NAMES[side]}, {part} " for side, part in columns) + "|",
+        "| --- " * (len(columns) + 1) + "|",
+    ]
+    for result in results:
+        names = {name for rounds in result.rounds.values() for figures in rounds for name in figures}
+        cost = next((name for name in names if name.startswith("CPU s/") and name.endswith(", relay")), None)
+        if cost is None or not any(name.startswith(_KERNEL) for name in names):
+            continue
+        whole = cost.removesuffix(", relay")
+        cells = [f"| {result.row.title} "]
+        for side, part in columns:
+            own, all_ = result.median(side, f"{whole}, {part}"), result.median(side, whole)
+            kernel = result.median(side, f"{_KERNEL}{part}")
+            shown = f"{own / all_:.0%}, kernel {kernel:.0f} %" if own and all_ and kernel is not None else ""
+            cells.append(f"| {shown} ")
+        lines.append("".join(cells) + "|")
     return lines
 
 

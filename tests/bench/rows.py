@@ -1,10 +1,10 @@
-"""What is measured. A row is a load, the figures that it gives, and the goals of performance.md for them."""
+"""Kinds of rows. A row is a load, the figures that it gives, and the goals for them; `table` has all of them."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,25 @@ from pathlib import Path
 import msgspec
 
 from tests.bench import loads
-from tests.bench.sides import BARE, HOMEPORT, REFERENCE, RelaySide, Side
+from tests.bench.goals import Goal
+from tests.bench.sides import FIXED, HOMEPORT, REFERENCE, RelaySide, Side
 from tests.stack.process import Process
 
-__all__ = ["ROWS", "AtLeast", "AtMost", "Figures", "Goal", "IdleTunnels", "LoadRow", "Row", "Scale"]
+__all__ = [
+    "Bulk",
+    "Curve",
+    "Far",
+    "Figures",
+    "IdleTunnels",
+    "LoadRow",
+    "Mixed",
+    "Requests",
+    "Row",
+    "Scale",
+    "cpu_of",
+    "hold",
+    "small_url",
+]
 
 Figures = Mapping[str, float]
 """What one measurement gave, by the figure's name and unit."""
@@ -23,6 +38,8 @@ Figures = Mapping[str, float]
 _GIB = 2**30
 _MIB = 2**20
 BULK_FILE = "bulk"
+FAR_FILE = "far"
+FIXED_FILE = "far-fixed"
 SMALL_FILE = "small"
 SMALL_SIZE = 200
 """Bytes of the answer to a small request, without its head."""
@@ -40,6 +57,16 @@ class Scale:
     idle_seconds: float = 11.0
     """How long the tunnels are held: two probes of 5 s each."""
     idle_rounds: int = 3
+    far_bytes: int = 64 * _MIB
+    fixed_bytes: int = 16 * _MIB
+    """For the side whose window does not grow: it takes 6 s for these at 100 ms."""
+    far_rounds: int = 3
+    curve_rates: tuple[int, ...] = (500, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000)
+    curve_seconds: float = 2.0
+    curve_rounds: int = 2
+    few_tunnels: int = 100
+    many_tunnels: int = 10_000
+    many_rounds: int = 3
 
     @classmethod
     def quick(cls) -> Scale:
@@ -52,43 +79,16 @@ class Scale:
             idle_tunnels=100,
             idle_seconds=0.0,
             idle_rounds=1,
+            far_bytes=2 * _MIB,
+            fixed_bytes=1 * _MIB,
+            far_rounds=1,
+            curve_rates=(100, 200),
+            curve_seconds=1.0,
+            curve_rounds=1,
+            few_tunnels=10,
+            many_tunnels=100,
+            many_rounds=1,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What a figure should reach."""
-
-    figure: str
-    limit: float
-    of_reference: bool
-    """Whether the limit is for the ratio to the reference, or for Homeport's own figure."""
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` (a ratio or a figure) reaches the goal."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class AtLeast(Goal):
-    """The more, the better."""
-
-    def holds(self, value: float) -> bool:
-        return value >= self.limit
-
-    def __str__(self) -> str:
-        return f"at least {self.limit:g}{' times' if self.of_reference else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class AtMost(Goal):
-    """The less, the better."""
-
-    def holds(self, value: float) -> bool:
-        return value <= self.limit
-
-    def __str__(self) -> str:
-        return f"at most {self.limit:g}{' times' if self.of_reference else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,12 @@ class LoadRow(Row, ABC):
     """A load on whole sides."""
 
     tls: bool = False
+    line: str = ""
+    """What the network between agent and relay does, as a script of `tests.faults.script`."""
+
+    def rounds(self, scale: Scale) -> int:
+        """How often each side is measured."""
+        return scale.rounds
 
     @abstractmethod
     def measure(self, side: Side, scale: Scale, folder: Path) -> Figures:
@@ -115,22 +121,35 @@ class LoadRow(Row, ABC):
     def warm_up(self, side: Side, scale: Scale) -> None:
         """Load `side` before the first round, so that its pools, windows and caches are as they stay."""
         if scale.warm_up:
-            loads.requests(_small(side), side.token_file, connections=32, seconds=scale.warm_up)
+            loads.requests(small_url(side), side.token_file, connections=32, seconds=scale.warm_up)
             loads.bulk(_bulk(side), side.token_file, method="GET", size=scale.bulk_bytes)
 
 
 @contextmanager
-def _cpu(side: Side) -> Iterator[dict[str, float]]:
-    """CPU seconds that each process of `side` used within the block, and their sum as `all`."""
-    used: dict[str, float] = {}
-    before = {part: process.cpu_seconds() for part, process in side.processes.items()}
-    yield used
+def cpu_of(side: Side, unit: str) -> Iterator[Callable[[float], Figures]]:
+    """CPU seconds that `side` used within the block, as figures: all, each process, and the kernel's share of each.
+
+    Yields a function that gives them, once the block is over, for so many units of work.
+    """
+    before = {part: process.cpu_times() for part, process in side.processes.items()}
+    used: dict[str, tuple[float, float]] = {}
+
+    def figures(units: float) -> Figures:
+        each = {part: sum(times) / units for part, times in used.items()}
+        return {
+            f"CPU s/{unit}": sum(each.values()),
+            **{f"CPU s/{unit}, {part}": seconds for part, seconds in each.items()},
+            **{f"kernel %, {part}": 100 * system / (user + system or 1.0) for part, (user, system) in used.items()},
+        }
+
+    yield figures
     for part, process in side.processes.items():
-        used[part] = process.cpu_seconds() - before[part]
-    used["all"] = sum(used.values())
+        user, system = process.cpu_times()
+        used[part] = (user - before[part][0], system - before[part][1])
 
 
-def _small(side: Side) -> str:
+def small_url(side: Side) -> str:
+    """What small requests ask for."""
     return f"{side.url}/files/{SMALL_FILE}"
 
 
@@ -146,14 +165,45 @@ class Bulk(LoadRow):
 
     def measure(self, side: Side, scale: Scale, folder: Path) -> Figures:
         url = _bulk(side) if self.method == "GET" else f"{side.url}/upload/{side.name}"
-        with _cpu(side) as cpu:
+        with cpu_of(side, "GiB") as cpu:
             result = loads.bulk(url, side.token_file, method=self.method, size=scale.bulk_bytes)
-        share = result.bytes / _GIB
-        return {
-            "MiB/s": result.bytes / _MIB / result.seconds,
-            "CPU s/GiB": cpu["all"] / share,
-            **{f"CPU s/GiB, {part}": cpu[part] / share for part in side.processes},
-        }
+        return {"MiB/s": result.bytes / _MIB / result.seconds, **cpu(result.bytes / _GIB)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Far(LoadRow):
+    """One stream over a long line: what its window lets through."""
+
+    def rounds(self, scale: Scale) -> int:
+        return scale.far_rounds
+
+    def warm_up(self, side: Side, scale: Scale) -> None:
+        pass  # a stream begins with a small window, and that is part of what is measured
+
+    def measure(self, side: Side, scale: Scale, folder: Path) -> Figures:
+        size, file = (scale.fixed_bytes, FIXED_FILE) if side.name == FIXED else (scale.far_bytes, FAR_FILE)
+        result = loads.bulk(f"{side.url}/files/{file}", side.token_file, method="GET", size=size)
+        return {"MiB/s": result.bytes / _MIB / result.seconds}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve(LoadRow):
+    """Latency as the offered load grows. The load does not wait: a request that is late counts from when it was due."""
+
+    connections: int = 64
+
+    def rounds(self, scale: Scale) -> int:
+        return scale.curve_rounds
+
+    def measure(self, side: Side, scale: Scale, folder: Path) -> Figures:
+        figures: dict[str, float] = {}
+        for rate in scale.curve_rates:
+            result = loads.paced(
+                small_url(side), side.token_file, rate=rate, connections=self.connections, seconds=scale.curve_seconds
+            )
+            figures[f"p50 ms at {rate}/s"] = result.p50_ms
+            figures[f"p99 ms at {rate}/s"] = result.p99_ms
+        return figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,21 +214,19 @@ class Requests(LoadRow):
     close: bool = False
 
     def measure(self, side: Side, scale: Scale, folder: Path) -> Figures:
-        with _cpu(side) as cpu:
+        with cpu_of(side, "10k") as cpu:
             result = loads.requests(
-                _small(side),
+                small_url(side),
                 side.token_file,
                 connections=self.connections,
                 seconds=scale.seconds,
                 close=self.close,
             )
-        share = result.requests / 10_000
         return {
             "requests/s": result.requests / result.seconds,
             "p50 ms": result.p50_ms,
             "p99 ms": result.p99_ms,
-            "CPU s/10k": cpu["all"] / share,
-            **{f"CPU s/10k, {part}": cpu[part] / share for part in side.processes},
+            **cpu(result.requests / 10_000),
             "errors": float(result.errors),
         }
 
@@ -213,7 +261,7 @@ class Mixed(LoadRow):
 
     def _paced(self, side: Side, scale: Scale) -> loads.Paced:
         return loads.paced(
-            _small(side), side.token_file, rate=self.rate, connections=self.connections, seconds=scale.seconds
+            small_url(side), side.token_file, rate=self.rate, connections=self.connections, seconds=scale.seconds
         )
 
 
@@ -229,7 +277,7 @@ class IdleTunnels(Row):
             before, cpu = side.process.memory_bytes(), side.process.cpu_seconds()
             holding, opened = stack.enter_context(loads.tunnels(side.url, tokens, folder=folder))
             accepting = side.process.cpu_seconds() - cpu
-            _hold(holding, scale.idle_seconds)
+            hold(holding, scale.idle_seconds)
             used = side.process.memory_bytes() - before
             idling = side.process.cpu_seconds() - cpu - accepting
             holding.close_input()
@@ -243,78 +291,7 @@ class IdleTunnels(Row):
         }
 
 
-def _hold(process: Process, seconds: float) -> None:
+def hold(process: Process, seconds: float) -> None:
     """Let time pass: a load, not a wait for something."""
     deadline = time.monotonic() + seconds
     process.wait_until(lambda: time.monotonic() >= deadline, "held", seconds=seconds + 60)
-
-
-def _more(figure: str, limit: float) -> Goal:
-    return AtLeast(figure, limit, of_reference=True)
-
-
-def _less(figure: str, limit: float) -> Goal:
-    return AtMost(figure, limit, of_reference=True)
-
-
-_ALL = (HOMEPORT, REFERENCE, BARE)
-_SAME = (_more("MiB/s", 1.3), _less("CPU s/GiB", 0.9))
-
-ROWS: tuple[Row, ...] = (
-    Bulk(key="download", title="bulk download, one stream", method="GET", goals=_SAME, sides=_ALL),
-    Bulk(key="upload", title="bulk upload, one stream", method="PUT", goals=_SAME, sides=_ALL),
-    Requests(
-        key="small",
-        title="small requests, 32 keep-alive connections",
-        connections=32,
-        goals=(_more("requests/s", 1.0),),
-        sides=_ALL,
-    ),
-    Requests(
-        key="close",
-        title="small requests, 32 connections, without keep-alive",
-        connections=32,
-        close=True,
-        goals=(_more("requests/s", 1.5),),
-        sides=_ALL,
-    ),
-    Requests(
-        key="one",
-        title="small requests, one connection",
-        connections=1,
-        goals=(_less("p50 ms", 1.5),),
-        sides=_ALL,
-    ),
-    Mixed(
-        key="mixed",
-        title="small requests while a bulk download fills the same tunnel",
-        goals=(AtMost("p99 busy/quiet", 3.0, False), AtLeast("bulk busy/alone", 0.8, False)),
-    ),
-    Bulk(
-        key="tls-download",
-        title="bulk download, one stream, TLS on the tunnel",
-        method="GET",
-        goals=(_more("MiB/s", 1.0),),
-        tls=True,
-    ),
-    Bulk(
-        key="tls-upload",
-        title="bulk upload, one stream, TLS on the tunnel",
-        method="PUT",
-        goals=(_more("MiB/s", 1.0),),
-        tls=True,
-    ),
-    Requests(
-        key="tls-small",
-        title="small requests, 32 keep-alive connections, TLS on the tunnel",
-        connections=32,
-        goals=(_more("requests/s", 1.0),),
-        tls=True,
-    ),
-    IdleTunnels(
-        key="idle",
-        title="idle tunnels",
-        goals=(AtMost("KiB a tunnel", 12.0, False), AtLeast("accepts/s", 1_500.0, False)),
-    ),
-)
-"""Every row, in the order in which they are measured."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.bench import report
-from tests.bench.rows import AtLeast, AtMost, Figures, Row, Scale
-from tests.bench.sides import HOMEPORT, REFERENCE
+from tests.bench import plots, report
+from tests.bench.goals import AtLeast, AtMost
+from tests.bench.rows import Curve, Figures, Row, Scale
+from tests.bench.sides import FIXED, HOMEPORT, REFERENCE
 
 MACHINE = {
     "date": "2026-11-22",
@@ -58,6 +60,32 @@ def test_the_page_says_what_was_reached_of_each_goal(result: report.Result) -> N
     assert "| a row | cost | at most 0.9 times | 0.55 times | yes |" in page
     assert "| a row | memory | at most 12 | 12.5 | no |" in page
     assert "`make bench`, 2026-11-22; a processor, 2 cores" in page
+
+
+def test_a_goal_may_be_against_another_side_than_the_reference() -> None:
+    row = Row(key="far", title="far", goals=(AtLeast("rate", 10.0, of_reference=True, against=FIXED),))
+    result = report.Result(row, {side: rounds(rate=[rate]) for side, rate in ((HOMEPORT, 50.0), (FIXED, 2.0))})
+    page = report.page("", [result], MACHINE, "make bench", Scale())
+    assert "| far | rate | at least 10 times Homeport, fixed window | 25 times | yes |" in page
+
+
+def test_the_page_says_where_the_cpu_goes() -> None:
+    figures = {"CPU s/GiB": 4.0, "CPU s/GiB, relay": 1.0, "CPU s/GiB, agent": 3.0}
+    row = Row(key="bulk", title="bulk", goals=())
+    result = report.Result(row, {REFERENCE: [{**figures, "kernel %, relay": 70.0, "kernel %, agent": 41.6}]})
+    page = report.page("", [result], MACHINE, "make bench", Scale())
+    assert "| bulk |  |  |  | 25%, kernel 70 % | 75%, kernel 42 % |" in page
+    assert page.count("kernel %") == 0, "not in the table of figures as well"
+
+
+def test_the_plots_show_ratios_with_goals_and_latencies_by_their_rate(result: report.Result, tmp_path: Path) -> None:
+    curve = Curve(key="curve", title="curve", goals=())
+    figures = {"p50 ms at 100/s": 1.0, "p99 ms at 100/s": 2.0, "p50 ms at 2000/s": 3.0, "p99 ms at 2000/s": 4.0}
+    plots.draw(tmp_path, [result, report.Result(curve, {HOMEPORT: [figures]})])
+    ratios = (tmp_path / "ratios.svg").read_text()
+    assert "a row: rate" in ratios
+    assert "a row: memory" not in ratios, "that goal is no ratio"
+    assert "Homeport, p99" in (tmp_path / "latency.svg").read_text()
 
 
 def test_the_tables_replace_the_former_ones_and_nothing_else(result: report.Result) -> None:

@@ -154,11 +154,12 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """User and system time that it and its living children used, all threads, in seconds (to 10 ms)."""
-        total = 0.0
-        for process in self._family():
-            times = process.cpu_times()
-            total += times.user + times.system
-        return total
+        return sum(self.cpu_times())
+
+    def cpu_times(self) -> tuple[float, float]:
+        """The same, user and system time apart."""
+        family = [process.cpu_times() for process in self._family()]
+        return sum(times.user for times in family), sum(times.system for times in family)
 
     def memory_bytes(self) -> int:
         """Resident memory of it and its children, in bytes; pages that they share are counted once each (PSS)."""
