@@ -2,8 +2,8 @@
 
 1. Nobody is admitted any more; the tunnel port answers 503 with Retry-After, `/readyz` says so. Where another relay
    waits for the ports, they are given up instead.
-2. Each device is asked to dial anew, at its own moment, so that they do not come back together: within the grace, or
-   as fast as the relay that follows takes them.
+2. Each device is asked to dial anew, at its own moment, so that they come back as fast as a relay takes them and no
+   faster, but within the grace.
 3. A tunnel closes when its last stream has ended. The wait for all of them ends with the grace.
 4. What is left is reset.
 """
@@ -69,7 +69,7 @@ class Drain:
             self._give_up_ports()
         self._gate.close(min(self._grace, _COME_BACK))
         self._log.info("draining", tunnels=len(self._live), grace=self._grace, handover=handover)
-        await self._tell(min(self._grace, len(self._live) / self._handshakes_per_second) if handover else self._grace)
+        await self._tell(min(self._grace, len(self._live) / self._handshakes_per_second))
         in_time = await self._wait(self._grace)
         if not in_time:
             self._log.warning("grace over, resetting what is left", tunnels=len(self._live))

@@ -160,8 +160,8 @@ class Stats(Message, frozen=True, kw_only=True):
 class Drain(Message, frozen=True, kw_only=True):
     """The sender is going away: no new streams; those that are open go on until they end or the sender's grace does.
 
-    The device dials anew after `reconnect_after` seconds (spread by the relay over its grace, so that not all devices
-    of a relay dial in the same moment), and keeps this tunnel until its streams have ended.
+    The device dials anew after `reconnect_after` seconds (spread by the relay, so that not all of its devices dial in
+    the same moment), and keeps this tunnel until its streams have ended.
     """
 
     TYPE: ClassVar[str] = "drain"

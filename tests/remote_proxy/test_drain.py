@@ -41,8 +41,11 @@ async def test_idle_tunnels_are_closed_and_told_so(relay: RunningRelay, subproto
     assert len(relay.store) == 0
 
 
-async def test_devices_are_asked_back_at_different_moments_within_the_grace(tmp_path: Path) -> None:
-    async with running_relay(tmp_path, drain_grace=100) as relay:
+@pytest.mark.parametrize(("grace", "rate"), [(100, 0.01), (3600, 0.1)])
+async def test_devices_are_asked_back_one_by_one_as_fast_as_they_are_taken(
+    tmp_path: Path, grace: float, rate: float
+) -> None:
+    async with running_relay(tmp_path, drain_grace=grace, handshakes_per_second=rate) as relay:
         devices = [await relay.attach(f"cam{number}") for number in range(10)]
         assert await relay.relay.drain()
         moments = sorted([(await device.wait_drain()).reconnect_after for device in devices])
