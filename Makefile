@@ -9,7 +9,7 @@ LOCKS := --constraint requirements/runtime.lock --constraint requirements/dev.lo
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help install up test faults bench lint lock clean
+.PHONY: help install up test faults bench soak lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## Say what there is to make.
@@ -31,6 +31,10 @@ faults: $(INSTALLED_DEV) ## Run every fault and thousands of simulated ones; `ma
 bench: $(INSTALLED_DEV) ## Measure against the Go reference; a table is printed. ARGS=--peers: against ssh -R too.
 	@requirements/debian.sh $(if $(findstring --peers,$(ARGS)),peers)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(INSTALLED_DEV) ## Half an hour of churn, faults and traffic; writes a report. ARGS="--minutes 5" makes it shorter.
+	@requirements/debian.sh
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(INSTALLED_DEV) ## Run the gates: ruff, mypy, import-linter.
 	$(BIN)/ruff check .
