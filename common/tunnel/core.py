@@ -35,6 +35,7 @@ from common.tunnel.link import Link, LinkEnd
 from common.tunnel.seams import Owner, Shell, State
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
 from common.tunnel.tunnel_stream import TunnelStream
+from common.tunnel.turns import Turns, Waiter
 from common.yamux import (
     DataReceived,
     Drained,
@@ -94,6 +95,8 @@ class TunnelCore:
         "_shell",
         "_state",
         "_streams",
+        "_team",
+        "_turns",
         "_unsent",
         "_uses_idle",
         "config",
@@ -128,6 +131,8 @@ class TunnelCore:
         self._held = 0
         self._unsent = 0
         self._reported = 0
+        self._turns: Turns | None = None
+        self._team = ""
         self.config = config
         self.session = Session(role, config.yamux, now=now, budget=budget)
 
@@ -146,6 +151,15 @@ class TunnelCore:
     def count_into(self, holdings: Holdings) -> None:
         """Have what this tunnel holds counted, and bounded with what others hold."""
         self._holdings = holdings
+
+    def take_turns(self, turns: Turns, team: str) -> None:
+        """Share the loop with the tunnels of others."""
+        self._turns = turns
+        self._team = team
+
+    def moved(self, size: int, waiter: Waiter) -> bool:
+        """Note that `size` bytes of this tunnel were moved; returns whether `waiter` is to stop until its turn."""
+        return self._turns is not None and self._turns.moved(size, waiter, self, self._team)
 
     def left_unsent(self, size: int) -> None:
         """The connection holds so many bytes that it could not pass on yet."""

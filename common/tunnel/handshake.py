@@ -36,6 +36,8 @@ class Admission:
 
     handler: RelayHandler
     """Gets `tunnel_opened` as soon as the answer is written."""
+    team: str = ""
+    """Whose device it is: when the relay is busy, teams take turns, and in each its devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

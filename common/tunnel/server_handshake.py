@@ -86,6 +86,8 @@ class Opened:
     handler: RelayHandler
     rest: bytes
     """What came after the head."""
+    team: str = ""
+    """As the admission says."""
 
 
 class _RefusedError(Exception):
@@ -202,7 +204,7 @@ class ServerHandshake:
             f"Sec-WebSocket-Accept: {accept}\r\n"
             f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
         ).encode("ascii")
-        self.opened = Opened(subprotocol=subprotocol, handler=decision.handler, rest=rest)
+        self.opened = Opened(subprotocol=subprotocol, handler=decision.handler, rest=rest, team=decision.team)
 
     def _answer_plainly(self, request: Request, path: str) -> None:
         if request.method not in ("GET", "HEAD"):

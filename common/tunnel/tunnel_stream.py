@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from common.tunnel.errors import StreamLostError
 from common.tunnel.holdings import UNCOUNTED
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
+from common.tunnel.turns import COUNTED
 from common.yamux import StreamNotOpenError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TunnelStream:
         "_held",
         "_quiet_sweeps",
         "_reading_paused",
+        "_waits",
         "_writing_paused",
         "id",
         "is_control",
@@ -50,6 +52,7 @@ class TunnelStream:
         self._held = 0
         self._reading_paused = False
         self._writing_paused = False
+        self._waits = False
         self._eof_sent = False
         self._quiet_sweeps = 0
         self.id = stream_id
@@ -88,14 +91,21 @@ class TunnelStream:
             return
         self._quiet_sweeps = 0
         waiting = session.buffered(self.id)
+        if len(data) >= COUNTED and not self._waits and core.moved(len(data), self):
+            self._waits = True
+            self._pause_writing()
+        elif waiting > UNCOUNTED and not self._writing_paused and (waiting > core.config.high_water or core.is_pressed):
+            session.notify_drained(self.id, min(core.config.low_water, waiting // 2))
+            self._pause_writing()
         if waiting > UNCOUNTED:
-            if not self._writing_paused and (waiting > core.config.high_water or core.is_pressed):
-                self._writing_paused = True
-                session.notify_drained(self.id, min(core.config.low_water, waiting // 2))
-                if self.sink is not None:
-                    self.sink.pause_writing()
             core.recount()
         core.output()
+
+    def _pause_writing(self) -> None:
+        if not self._writing_paused:
+            self._writing_paused = True
+            if self.sink is not None:
+                self.sink.pause_writing()
 
     def write_eof(self) -> None:
         core = self._core
@@ -180,9 +190,20 @@ class TunnelStream:
         except Exception as exc:
             self._sink_failed("eof_received", exc)
 
+    def go_on(self) -> None:
+        """It is this stream's turn to write again (`common.tunnel.turns`), once the peer has taken what was written."""
+        self._waits = False
+        core = self._core
+        if core is None:
+            return
+        if core.session.buffered(self.id) > core.config.low_water:
+            core.session.notify_drained(self.id, core.config.low_water)
+        else:
+            self.drained()
+
     def drained(self) -> None:
         """What waits to be sent fell to the low-water mark."""
-        if not self._writing_paused:
+        if not self._writing_paused or self._waits:
             return
         self._writing_paused = False
         try:

@@ -101,7 +101,8 @@ class Gate:
             return decision
         self.outcomes[ADMITTED] += 1
         return Admission(
-            handler=LiveTunnel(self._context, decision, epoch=self._epochs.next(), request=request, dial=dial)
+            handler=LiveTunnel(self._context, decision, epoch=self._epochs.next(), request=request, dial=dial),
+            team=decision.team,
         )
 
     def _decide(self, request: HandshakeRequest, dial: Dial | None) -> SessionClaims | Refusal:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from common.tunnel.core import TunnelCore
+from common.tunnel.turns import COUNTED
 
 __all__ = ["NOTSENT_LOWAT", "SharedBufferConnection", "TunnelConnection", "as_transport", "prepare_socket"]
 
@@ -206,6 +207,13 @@ class SharedBufferConnection(_Connection, asyncio.BufferedProtocol):
         core.receive(self._buffer[:nbytes])
         if core.finished:
             self._flush()
+        elif nbytes >= COUNTED and core.moved(nbytes, self):
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """It is this tunnel's turn to be read from again (`common.tunnel.turns`)."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
 def as_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:

@@ -11,6 +11,7 @@ from common.tunnel.handshake import Admit, Respond
 from common.tunnel.holdings import Holdings
 from common.tunnel.on_asyncio.connection import SharedBufferConnection, as_transport, prepare_socket
 from common.tunnel.server_handshake import Opened, ServerHandshake
+from common.tunnel.turns import Turns
 from common.tunnel.websocket import Side, WebSocketLink
 from common.yamux import MemoryBudget
 
@@ -58,6 +59,7 @@ class TunnelListener:
         self.budget = budget
         self.holdings = holdings
         self.loop = loop if loop is not None else asyncio.get_running_loop()
+        self.turns = Turns(self.loop.call_soon)
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._handshakes: set[HandshakeConnection] = set()
         self._tunnels: set[SharedBufferConnection] = set()
@@ -113,6 +115,7 @@ class TunnelListener:
         )
         if self.holdings is not None:
             core.count_into(self.holdings)
+        core.take_turns(self.turns, opened.team)
         connection = SharedBufferConnection(core, transport, self.loop, self._tunnels.discard, buffer=self._buffer)
         self._tunnels.add(connection)
         connection.begin(opened.rest)
