@@ -137,6 +137,11 @@ class ClientConnection(asyncio.Protocol):
         return self._activity is not None
 
     @property
+    def reading(self) -> bool:
+        """Whether the client's bytes are taken."""
+        return self._reading
+
+    @property
     def held(self) -> int:
         """Bytes that are held for the client, either way."""
         busy_with = self._activity.held if self._activity is not None else 0

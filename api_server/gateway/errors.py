@@ -94,7 +94,7 @@ class NoSuchDeviceError(GatewayError):
 
 
 class RequestTimeoutError(GatewayError):
-    """The request head did not arrive in time."""
+    """The request head, or more of the body, did not arrive in time."""
 
     code: ClassVar[str] = "request_timeout"
     status: ClassVar[int] = 408

@@ -33,6 +33,7 @@ from api_server.gateway.errors import (
     BadResponseError,
     BodyTooLargeError,
     InternalError,
+    RequestTimeoutError,
     ResponseTimeoutError,
     StreamResetError,
 )
@@ -91,6 +92,7 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_began",
+        "_behind",
         "_body",
         "_connection",
         "_core",
@@ -116,6 +118,8 @@ class Exchange:
         """The request's, as the client sends it."""
         self._received = 0
         """Bytes of it so far."""
+        self._behind = 0
+        """Bytes that had not arrived at the relay at the last deadline."""
         self._held = b""
         """What of it came before there was a stream to send it on."""
         self._route: Route | None = None
@@ -322,12 +326,24 @@ class Exchange:
             self._connection.arm(self._core.wheel.now + self._idle)
             self._stream.resume_reading()
 
-    def due(self, now: float) -> None:  # noqa: ARG002
+    def due(self, now: float) -> None:
+        limit = self._core.limits.service_timeout
         if self._connection.ended or self._phase is not _UNDER_WAY or self._answer.head is not None:
             self._abandon(ResetCode.TIMEOUT)
+        elif self._is_being_sent():
+            self._connection.arm(now + limit)
+        elif not self._body.complete and self._connection.reading:
+            self._refuse(RequestTimeoutError(f"nothing of the body came for {limit:g} s"), ResetCode.TIMEOUT)
         else:
-            limit = self._core.limits.service_timeout
             self._refuse(ResponseTimeoutError(f"the service has not answered within {limit:g} s"), ResetCode.TIMEOUT)
+
+    def _is_being_sent(self) -> bool:
+        """Whether the body is still on its way, and got on since the last deadline: a slow line is no slow service."""
+        if not self._received:
+            return False
+        assert self._stream is not None
+        before, self._behind = self._behind, self._stream.count_unacknowledged()
+        return 0 < self._behind != before
 
     # StreamSink
 

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from enum import Enum
 from typing import Final, cast
 
@@ -202,6 +205,17 @@ class RelayStream(asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def count_unacknowledged(self) -> int:
+        """Bytes that were written and have not arrived at the relay's host, those in our kernel included. It is a
+        system call, for when a deadline has come.
+        """
+        transport = self._transport
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or sock is None or sock.fileno() < 0:
+            return 0
+        queued = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)  # tcp(7)
+        return transport.get_write_buffer_size() + queued
 
     def attach(self, sink: StreamSink | None) -> None:
         """Make `sink` the receiver of all that comes from now on, and of what was held for it. With None it is held

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from api_server.gateway import GatewayLimits
-from tests.api_server.gateway.stage import BEARER, Stage, answering, ok, request_head
+from tests.api_server.gateway.stage import BEARER, Client, Stage, answering, ok, request_head
 from tests.api_server.relay.fake_relay import ServiceSide, read_request
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +40,13 @@ class Script:
             self.over.set_result(True)
         else:
             self.over.set_result(False)
+
+
+async def flood(client: Client) -> None:
+    """Send without end."""
+    while True:
+        client.writer.write(bytes(64 * 1024))
+        await client.writer.drain()
 
 
 class TestTheClientLeaves:
@@ -322,6 +329,51 @@ class TestTimeLimits:
             assert not service.over.done()
             stage.advance(2)
             assert (await client.reply()).code == "service_timeout"
+
+    async def test_a_body_that_does_not_come_is_the_clients_fault(self) -> None:
+        """It was a 504 `service_timeout`, though the service had nothing to answer yet."""
+        service = Script()
+        async with Stage(web=service) as stage:
+            client = await stage.connect()
+            await client.send(request_head("POST", headers="Content-Length: 50\r\n"))
+            await service.answered.wait()
+            await client.send(b"x" * 10)
+            await stage.turn()
+            stage.advance(stage.limits.service_timeout + 1)
+            reply = await client.reply()
+            assert (reply.status, reply.code) == (408, "request_timeout")
+            assert await service.over
+
+    async def test_an_upload_on_a_slow_line_is_no_slow_service(self) -> None:
+        """What the gateway and its kernel had taken of an upload counted as sent: a line that needed longer for it than
+        `service_timeout` got a 504 in the middle of an upload that went on well.
+        """
+        reached: asyncio.Future[ServiceSide] = asyncio.get_running_loop().create_future()
+        end = asyncio.Event()
+
+        async def slow(side: ServiceSide) -> None:
+            await side.read_head()
+            reached.set_result(side)
+            await end.wait()
+
+        async with Stage(web=slow) as stage:
+            client = await stage.connect()
+            await client.send(request_head("POST", headers=f"Content-Length: {1 << 30}\r\n"))
+            side = await reached
+            sending = asyncio.create_task(flood(client))
+            for _ in range(3):
+                await stage.turn(300)
+                stage.advance(stage.limits.service_timeout + 1)
+                await stage.turn(50)
+                await side.read(8 * 1024 * 1024)
+            reply = asyncio.create_task(client.reply())
+            while not reply.done():
+                await stage.turn(300)
+                stage.advance(stage.limits.service_timeout + 1)
+            assert reply.result().code == "service_timeout", "now it does not get on"
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            end.set()
 
     async def test_a_body_that_flows_has_no_time_limit(self) -> None:
         service = Script(CHUNKED)
