@@ -110,7 +110,7 @@ class Process:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def wait_until(self, ready: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, *, seconds: float = 90.0) -> None:
         """Look until `ready()` holds.
 
         Raises:
@@ -126,7 +126,7 @@ class Process:
                 continue
             raise self._failed(f"ended before it was {what}")
 
-    def wait_for_file(self, path: Path, *, seconds: float = 30.0) -> dict[str, Any]:
+    def wait_for_file(self, path: Path, *, seconds: float = 90.0) -> dict[str, Any]:
         """The JSON object that it writes to `path`, whole or not at all, once it is ready.
 
         Raises:
