@@ -39,7 +39,7 @@ __all__ = ["PATIENCE", "Load", "Outcome", "Report"]
 
 PATIENCE = 60.0
 """Seconds without a byte after which a client calls it a hang."""
-_PAUSE = 0.02
+_PAUSE = 0.05
 """Seconds between two requests of one client, so that the load fills no processor."""
 _AFTER_FAILURE = 0.1
 _PIECE = 64 * 1024
@@ -187,7 +187,7 @@ class Load:
         """Raw TCP connections to the service `echo`; each is ended after so many messages and echoes."""
         self._start(lambda: self._repeat("raw_tcp", name, device, lambda: self._raw_tcp(gateway, device, messages)))
 
-    def everything(self, name: str, gateway: str, device: str, *, seconds: float = 1.0, size: int = 4_000_000) -> None:
+    def everything(self, name: str, gateway: str, device: str, *, seconds: float = 0.5, size: int = 1_000_000) -> None:
         """A little of each.
 
         Args:
