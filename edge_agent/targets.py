@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from common.loopback import is_loopback, send_without_pacing
 from edge_agent.errors import (
     StreamLimitError,
     TargetError,
@@ -210,7 +211,8 @@ async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
         if family != socket.AF_UNIX:
             # Requests are written whole and answered whole: Nagle's algorithm would only wait (RFC 9293 section 3.7.4).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address[0].startswith("127.") or address[0] == "::1":
+            send_without_pacing(sock, address)
+            if is_loopback(address):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUE_AT_HOME)
         status = sock.connect_ex(address)
         if status == errno.EINPROGRESS:

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import cast
 
 from common.errors import HomeportError
+from common.loopback import send_without_pacing
 from common.sessions.errors import OverCapacityError
 from common.tunnel.holdings import UNCOUNTED, Holdings
 from common.tunnel.interfaces import OpenTicket
@@ -195,6 +196,8 @@ class _HeadReader(_Pending):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        if (sock := transport.get_extra_info("socket")) is not None:
+            send_without_pacing(sock, transport.get_extra_info("peername"))
         if not self.listener.watch(self):
             self._refuse(OverCapacityError("too many connections without a request", retry_after=1.0))
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from common.loopback import send_without_pacing
 from common.tunnel.core import TunnelCore
 from common.tunnel.turns import COUNTED
 
@@ -34,10 +35,11 @@ def prepare_socket(transport: asyncio.BaseTransport) -> None:
     """Set a connection's socket up for a tunnel."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        # Both are for speed alone; a kernel without one of them carries the tunnel as well.
+        # All are for speed alone; a kernel without one of them carries the tunnel as well.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        send_without_pacing(sock, transport.get_extra_info("peername"))
 
 
 class _Connection(asyncio.BaseProtocol):

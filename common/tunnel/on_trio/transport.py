@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import trio
 
+from common.loopback import send_without_pacing
 from common.tunnel.stream import Buffer
 
 __all__ = ["SocketTransport", "StreamTransport", "Transport", "receive", "send_all"]
@@ -75,10 +76,11 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Both are for speed alone; a kernel without one of them carries the tunnel as well.
+            # All are for speed alone; a kernel without one of them carries the tunnel as well.
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+                send_without_pacing(sock, sock.getpeername())
         self._sock = sock
         self._read_size = LEAST_READ
         self._short = False
