@@ -10,6 +10,7 @@ secrets are held in `Secret`, not a replacement of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -95,15 +96,20 @@ def get_logger(name: str) -> Logger:
 
 
 class _Lines:
-    """Where our own loggers end: one write a line, so that processes may share the stream."""
+    """Where our own loggers end: one write a line, so that processes may share the stream.
+
+    A line that cannot be written (a full disk, a reader that went away) is lost, and whoever logged goes on: a tunnel
+    must not fail because of what is said about it.
+    """
 
     def __init__(self, name: str, stream: TextIO) -> None:
         self.name = name
         self._stream = stream
 
     def write(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
     msg = debug = info = warning = error = critical = exception = write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import logging
@@ -165,3 +166,25 @@ def test_masking_a_long_line_takes_no_long_time() -> None:
     """Each of these would be quadratic, or worse, in a pattern that backtracks."""
     for line in ("a://" * 50_000, "eyJ" * 60_000, "bearer " * 30_000, "hp_" * 60_000, "a" * 200_000, "x://y:" * 30_000):
         assert len(mask(line)) <= len(line)
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    """A full disk: whoever logs goes on, and later lines are written when there is room again."""
+
+    class Disk(io.StringIO):
+        full = False
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = Disk()
+    configure(format="json", level="info", stream=disk)
+    logger = get_logger("relay")
+    logger.info("before")
+    disk.full = True
+    logger.info("meanwhile")
+    logging.getLogger("a.library").warning("meanwhile")
+    disk.full = False
+    logger.info("after")
+    assert '"event": "after"' in disk.getvalue()
