@@ -102,6 +102,7 @@ class Dispatcher:
         request.refuse(reason.code, reason.detail)
 
     async def _serve(self, request: PendingStream, service: Service) -> None:
+        sock = None
         try:
             timeout = min(service.connect_timeout, request.timeout)
             with trio.CancelScope(deadline=trio.current_time() + timeout) as dial:
@@ -111,7 +112,11 @@ class Dispatcher:
                 except TargetError as exc:
                     self._refuse(request, exc)
                     return
-            if dial.cancelled_caught:
+            # Not only when the dial was stopped in time: a request that is lost in the turn in which the service was
+            # reached has nobody left who would ever end its stream.
+            if sock is None or dial.cancel_called:
+                if sock is not None:
+                    sock.close()
                 if trio.current_time() < dial.deadline:
                     self._abandoned += 1
                 else:

@@ -101,7 +101,8 @@ class Splice:
         """Carry bytes until both directions have ended, or one side gave up. Leaves the socket closed."""
         self._stream = stream
         try:
-            await self._copy_from_service(stream)
+            if self._sock.fileno() >= 0:  # else the stream was over before this began
+                await self._copy_from_service(stream)
             while not (self._closed or self._deaf or self._stream_over):
                 await self._woken()
             if not (self._closed or self._stream_over):

@@ -326,9 +326,14 @@ class TunnelCore:
             self._shell.output_ready()
 
     def call_later(self, call: Callable[..., object], *arguments: Any) -> None:
-        """Put a callback off until the caller's own call has returned."""
+        """Put a callback off until the caller's own call has returned; made at once if the tunnel has ended and let go
+        of its shell, which would have come back to it.
+        """
         self._later.add(call, arguments)
-        self.output()
+        if self._shell is None and self._state is State.FINISHED:
+            self.settle()
+        else:
+            self.output()
 
     def want_tick(self, when: float) -> None:
         """Have `tick` called at `when`, if it would be later."""

@@ -203,7 +203,8 @@ class PendingStream(Protocol):
 
     def accept(self, sink: StreamSink) -> Stream:
         """Answer ok and go on as a byte stream. Held bytes are given to the sink soon, not from inside this call. If
-        the stream was lost meanwhile, the sink's `connection_lost` is called soon.
+        the stream was lost meanwhile, the sink's `connection_lost` is called soon; from inside this call if the
+        whole tunnel has ended.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from common.ids import ServiceName
 from edge_agent.dispatch import Dispatcher
-from edge_agent.services import ServiceList
+from edge_agent.services import Service, ServiceKind, ServiceList
 from tests.edge_agent.fakes import FakeRequest
 from tests.edge_agent.services import echo, listening_on, refusing_port, serve
 
@@ -106,6 +108,36 @@ async def test_a_request_that_the_relay_gave_up_is_not_answered(tmp_path: Path) 
         assert (request.stream, request.refused) == (None, None)
         statistics = dispatch.statistics()
         assert (statistics.streams, statistics.abandoned) == (1, 1)
+
+
+class LostWhenReached:
+    """A target that is reached in the same turn in which the relay is lost."""
+
+    def __init__(self, request: FakeRequest) -> None:
+        self._request = request
+        self.service: socket.socket
+
+    async def connect(self) -> socket.socket:
+        near, self.service = socket.socketpair()
+        near.setblocking(False)
+        self._request.give_up()
+        return near
+
+
+async def test_a_request_that_is_lost_as_its_service_is_reached_leaves_nothing() -> None:
+    """Its connection to the service, and the task that waits for it, stayed for as long as the service was silent."""
+    request = FakeRequest("web")
+    target = LostWhenReached(request)
+    service = Service(name=ServiceName("web"), kind=ServiceKind.TCP, target=target, check=None, connect_timeout=3.0)
+    async with trio.open_nursery() as nursery:
+        dispatch = Dispatcher(ServiceList([service]), nursery, max_streams=10)
+        dispatch.handle(request)
+        await dispatch.wait_idle()
+        assert (request.stream, request.refused) == (None, None)
+        statistics = dispatch.statistics()
+        assert (statistics.accepted, statistics.abandoned) == (0, 1)
+        with target.service:
+            assert target.service.recv(1) == b"", "the service is told"
 
 
 async def test_streams_have_a_limit_and_a_place_is_free_again_after_one_ends() -> None:

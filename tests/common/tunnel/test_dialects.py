@@ -256,6 +256,16 @@ def test_bytes_and_eof_that_come_before_the_answer_are_held(pair: Pair) -> None:
     assert sink.eof
 
 
+def test_accepting_what_was_lost_with_its_connection_is_told(pair: Pair) -> None:
+    """Nobody comes back to a tunnel that has ended: the sink waited for ever, and with it a connection to a service."""
+    pair.ask()
+    pair.pump()
+    pair.device_core.connection_lost(None)
+    sink = RecordingSink()
+    pair.device.requests[0].accept(sink)
+    assert sink.reset_code is ResetCode.SESSION_LOST
+
+
 def test_what_is_held_before_the_answer_is_one_window() -> None:
     peer, core, device = device_and_raw_relay()
     stream_id = peer.session.open_stream(peer.clock())
