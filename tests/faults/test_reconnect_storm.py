@@ -120,7 +120,7 @@ def limited_relay(folder: Path, keys: Keys, at: Relay) -> Iterator[Relay]:
 
 
 def test_a_relay_that_is_killed_and_connections_that_are_all_reset(tmp_path: Path) -> None:
-    allow_open_files(2 * AGENTS + 1_000)
+    allow_open_files(AGENTS + 1_000)
     keys = Keys.make(tmp_path)
     tokens = session_tokens(keys, [f"light-{number}" for number in range(AGENTS)])
     with ExitStack() as stack:

@@ -114,7 +114,7 @@ def push(socks: Sequence[socket.socket]) -> int:
 
 def test_streams_whose_readers_stopped_stay_within_the_budget(tmp_path: Path) -> None:
     """Half the devices send to clients that do not read; the clients of the others send to devices that do not."""
-    allow_open_files(2 * STREAMS + 2_000)
+    allow_open_files(STREAMS + 1_000)
     keys = Keys.make(tmp_path)
     devices = STREAMS // PER_DEVICE
     tokens = session_tokens(keys, [f"light-{number:03}" for number in range(devices + 1)])

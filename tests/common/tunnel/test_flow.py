@@ -220,6 +220,31 @@ def test_windows_grow_within_the_budget_of_the_process() -> None:
     assert budget.used == 0
 
 
+def test_a_window_shrinks_again_when_others_come() -> None:
+    """And with it what its tunnel holds of the process's budget, while its bytes go on flowing."""
+    budget = MemoryBudget(5 * KIB * KIB // 2)
+    pairs = [Pair(budget=budget) for _ in range(6)]
+    streams = [pair.open() for pair in pairs]
+
+    def transfer(number: int) -> int:
+        near, far = streams[number]
+        before = len(near.received)
+        far.write(bytes(8_000_000))
+        pairs[number].pump()
+        assert len(near.received) - before == 8_000_000
+        return pairs[number].relay_core.session.statistics().window_reserved
+
+    alone = transfer(0)
+    assert alone > budget.total // 2
+    for _ in range(4):
+        for number in range(1, 6):
+            transfer(number)
+        among_others = transfer(0)
+        assert budget.used <= budget.total
+    assert 0 < among_others < alone
+    assert among_others <= budget.total // 2
+
+
 def yamux_frame(kind: int, flags: int, stream_id: int, length: int, payload: bytes = b"") -> bytes:
     return frame(BINARY, struct.pack("!BBHII", 0, kind, flags, stream_id, length) + payload, key=KEY)
 
