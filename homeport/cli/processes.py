@@ -1,4 +1,4 @@
-"""`homeport relay | api | agent | demo`: each process alone, in the foreground, until SIGTERM or SIGINT.
+"""`homeport relay | api | agent | demo | dev-idp`: each process alone, in the foreground, until SIGTERM or SIGINT.
 
 The flags of the first three are made from their settings, so that a setting has one name, one type and one description
 wherever it is given.
@@ -22,10 +22,10 @@ from common.settings import Field, Settings, fields_of, load
 from edge_agent.settings import AgentSettings
 from homeport.cli.output import emit, json_option, wants_json
 from homeport.errors import ListenError
-from homeport.settings import ALL_SETTINGS
+from homeport.settings import ALL_SETTINGS, default_data_dir
 from remote_proxy.settings import RelaySettings
 
-__all__ = ["agent", "api", "demo", "flag_of", "relay"]
+__all__ = ["agent", "api", "demo", "dev_idp", "flag_of", "relay"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -138,6 +138,40 @@ def demo(host: str, port: int, ready_file: Path | None) -> None:
 
     try:
         _exit(run(host, port, ready_file, tell))
+    except OSError as exc:
+        raise ListenError(
+            f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another by --port"
+        ) from exc
+
+
+@click.command("dev-idp")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of this machine to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=3723, show_default=True, help="0 for any free one.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for its key and people.")
+@click.option("--client-id", default="homeport", show_default=True, help="The oidc_client_id of the API.")
+@click.option(
+    "--public-url",
+    envvar="HOMEPORT_PUBLIC_URL",
+    help="The public_url of the API; unless it is on this machine, this is refused. [HOMEPORT_PUBLIC_URL]",
+)
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path), help="Gets process id and issuer as JSON once listening."
+)
+@json_option
+def dev_idp(
+    host: str, port: int, data_dir: Path | None, client_id: str, public_url: str | None, ready_file: Path | None
+) -> None:
+    """Run the OpenID provider for development alone: it asks for no password, and is for this machine only."""
+    from homeport.dev_idp.app import check_place, run
+
+    def tell(issuer: str) -> None:
+        emit({"pid": os.getpid(), "issuer": issuer}, lambda: click.echo(f"set HOMEPORT_OIDC_ISSUER={issuer}"))
+        sys.stdout.flush()
+
+    check_place(host, public_url)
+    folder = data_dir or default_data_dir(os.environ) / "dev-idp"
+    try:
+        _exit(run(host, port, data_dir=folder, client_id=client_id, ready_file=ready_file, on_listening=tell))
     except OSError as exc:
         raise ListenError(
             f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another by --port"

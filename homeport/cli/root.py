@@ -20,6 +20,7 @@ _COMMANDS = {
     "api": "homeport.cli.processes",
     "agent": "homeport.cli.processes",
     "demo": "homeport.cli.processes",
+    "dev-idp": "homeport.cli.processes",
     "sessions": "homeport.cli.sessions",
     "devices": "homeport.cli.devices",
     "forward": "homeport.cli.forward",
@@ -40,7 +41,7 @@ class _Root(click.Group):
         module = _COMMANDS.get(name)
         if module is None:
             return None
-        command = getattr(import_module(module), name)
+        command = getattr(import_module(module), name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
