@@ -65,11 +65,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What has been written to either end of a connection, in bytes, and whether it is open."""
+    """What has passed on a connection."""
 
     up: int
+    """Bytes written to the target."""
     down: int
+    """Bytes written to who dialled."""
     open: bool
+    head: bytes
+    """The first 2 KiB that who dialled has sent."""
 
 
 class _Connection:
@@ -222,8 +226,9 @@ class ChaosProxy:
 
         def look() -> tuple[Passed, ...]:
             return tuple(
-                Passed(each.lines[Direction.UP].written, each.lines[Direction.DOWN].written, each.open)
+                Passed(up.written, down.written, each.open, up.head)
                 for each in self._connections
+                for up, down in [each.lines.values()]
             )
 
         return self._call(look)

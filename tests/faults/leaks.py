@@ -83,6 +83,7 @@ class LeakCheck:
         processes: id of each process, by a name.
         scrapes: asks a process for its gauges, by the same name; those that have none are left out.
         memory_tolerance: bytes.
+        explained: numbers that are taken off, because they may change for a known reason.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class LeakCheck:
         scrapes: Mapping[str, Scrape] | None = None,
         *,
         memory_tolerance: int = MEMORY_TOLERANCE,
+        explained: Scrape = dict,
     ) -> None:
+        self._explained = explained
         self._processes = processes
         self._scrapes = scrapes or {}
         self._memory_tolerance = memory_tolerance
@@ -106,6 +109,8 @@ class LeakCheck:
             numbers[f"{name}.descriptors"] = len(os.listdir(proc / "fd"))
             numbers[f"{name}.threads"] = len(os.listdir(proc / "task"))
             numbers[f"{name}.{_MEMORY}"] = int((proc / "statm").read_text().split()[1]) * _PAGE
+        for name, value in self._explained().items():
+            numbers[name] -= value
         return numbers
 
     def settled(self, *, seconds: float = 30.0, looks: int = 4) -> Level:

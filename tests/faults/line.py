@@ -21,6 +21,7 @@ __all__ = ["LINE", "Line", "Note"]
 LINE = 1 << 30
 """Bytes that may be under way: 2 s at 500 MiB/s."""
 _READ = 256 * 1024
+_HEAD = 2048
 _JITTER_BLOCK = 16 * 1024
 """Bytes that have the same jitter."""
 
@@ -82,6 +83,8 @@ class Line:
         self._marks: list[Step] = []  # by `at`; those ahead of what was read
         self._timers: set[asyncio.TimerHandle] = set()
         self.written = 0
+        self.head = b""
+        """The first bytes that were read, for who wants to know what connection this is."""
         # What is in force. Delay and jitter when a byte is read, the others when it is written.
         self._delay = self._jitter = 0.0
         self._rate = 0
@@ -155,6 +158,8 @@ class Line:
                 await self._room.wait()
                 self._put(None)
                 return
+            if len(self.head) < _HEAD:
+                self.head += data[: _HEAD - len(self.head)]
             self._arrange(data)
             await asyncio.sleep(0)
 
