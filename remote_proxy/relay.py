@@ -205,6 +205,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         tunnels = TunnelListener(
             self.gate.admit,
+            closed=self.gate.closed,
             respond=self._respond,
             config=TunnelConfig(
                 yamux=YamuxConfig(

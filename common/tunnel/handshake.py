@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from common.secret import Secret
 from common.tunnel.interfaces import RelayHandler, Subprotocol
 
-__all__ = ["TUNNEL_PATH", "Admission", "Admit", "HandshakeRequest", "PlainAnswer", "Refusal", "Respond"]
+__all__ = ["TUNNEL_PATH", "Admission", "Admit", "Closed", "HandshakeRequest", "PlainAnswer", "Refusal", "Respond"]
 
 TUNNEL_PATH = "/tunnel"
 
@@ -56,6 +56,10 @@ class Refusal:
 
 Admit = Callable[[HandshakeRequest], Admission | Refusal]
 """If it raises, the device gets 500 `internal_error` and the error is logged."""
+
+
+Closed = Callable[[], Refusal | None]
+"""Why no handshake would be admitted now, whoever asks; None if one might. What it refuses is not read any further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ from websockets.typing import Subprotocol as OfferedSubprotocol
 
 from common.secret import Secret
 from common.tunnel.config import HandshakeLimits
-from common.tunnel.handshake import TUNNEL_PATH, Admit, HandshakeRequest, PlainAnswer, Refusal, Respond
+from common.tunnel.handshake import TUNNEL_PATH, Admit, Closed, HandshakeRequest, PlainAnswer, Refusal, Respond
 from common.tunnel.interfaces import RelayHandler, Subprotocol
 
 __all__ = ["SILENT", "Opened", "ServerHandshake"]
@@ -58,6 +58,7 @@ SILENT: Final = logging.Logger("websockets.silent", level=logging.CRITICAL + 1) 
 
 MAX_TOKEN: Final = 4096
 _HEAD_END: Final = b"\r\n\r\n"
+_TUNNEL_REQUEST: Final = f"GET {TUNNEL_PATH} ".encode()
 _METHOD: Final = re.compile(rb"[A-Z]{1,16}(?: |\Z)")
 _BEARER: Final = re.compile(r"bearer +([!-~]+)", re.IGNORECASE | re.ASCII)
 _SUBPROTOCOLS: Final = [OfferedSubprotocol(subprotocol) for subprotocol in Subprotocol]
@@ -111,17 +112,35 @@ class ServerHandshake:
 
     Args:
         admit: decides.
+        closed: asked first, when the head is whole and of a GET on the tunnel's path; None if that is never so.
         respond: answers plain GETs; None answers 404.
         limits: caps; the shell keeps the time and calls `timed_out`.
         remote_address: told to `admit`.
     """
 
-    __slots__ = ("_admit", "_buffer", "_limits", "_output", "_remote_address", "_respond", "finished", "opened")
+    __slots__ = (
+        "_admit",
+        "_buffer",
+        "_closed",
+        "_limits",
+        "_output",
+        "_remote_address",
+        "_respond",
+        "finished",
+        "opened",
+    )
 
     def __init__(
-        self, admit: Admit, *, respond: Respond | None = None, limits: HandshakeLimits, remote_address: str
+        self,
+        admit: Admit,
+        *,
+        closed: Closed | None = None,
+        respond: Respond | None = None,
+        limits: HandshakeLimits,
+        remote_address: str,
     ) -> None:
         self._admit = admit
+        self._closed = closed
         self._respond = respond
         self._limits = limits
         self._remote_address = remote_address
@@ -150,6 +169,10 @@ class ServerHandshake:
                 )
             if end < 0:
                 return
+            if self._closed is not None and buffer.startswith(_TUNNEL_REQUEST):
+                refusal = self._closed()
+                if refusal is not None:
+                    raise _RefusedError(refusal)
             end += len(_HEAD_END)
             self._answer(bytes(buffer[:end]), bytes(buffer[end:]))
         except _RefusedError as error:

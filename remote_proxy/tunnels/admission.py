@@ -5,8 +5,8 @@ flood costs few signature checks; capacity after it, so that a stranger learns n
 is connected already (its old tunnel may be dead, unnoticed) is let in however full the relay is.
 
     draining                            503 draining                    with Retry-After
-    too many failures from its address  429 too_many_failed_handshakes  with Retry-After
     too many handshakes a second        429 rate_limited                with Retry-After
+    too many failures from its address  429 too_many_failed_handshakes  with Retry-After
     revocations not known yet           503 not_ready                   with Retry-After (only with `await_revocations`)
     token                               401 invalid_session_token, session_token_expired
     revoked                             403 revoked
@@ -86,6 +86,15 @@ class Gate:
         """Admit nobody any more: the relay is draining. Devices are told to come back after that many seconds."""
         self._closed_for = retry_after
 
+    def closed(self) -> Refusal | None:
+        """Why nobody would be admitted now, which does not take a look at the request: in a storm of thousands of
+        devices most are told to come back later, and that must be cheap.
+        """
+        refusal = self._closed()
+        if refusal is not None:
+            self.outcomes[refusal.code] += 1
+        return refusal
+
     def admit(self, request: HandshakeRequest) -> Admission | Refusal:
         """The decision on one handshake."""
         try:
@@ -106,10 +115,8 @@ class Gate:
         )
 
     def _decide(self, request: HandshakeRequest, dial: Dial | None) -> SessionClaims | Refusal:
-        if self._closed_for is not None:
-            return Refusal(
-                status=503, code="draining", title="The relay is draining", retry_after=max(1.0, self._closed_for)
-            )
+        if (closed := self._closed()) is not None:
+            return closed
         now = self._context.clock.monotonic()
         address = self._origins.address(request)
         if address is not None and (wait := self._failures.wait(address, now)):
@@ -120,8 +127,6 @@ class Gate:
                 detail="too many handshakes from this address have failed",
                 retry_after=max(1.0, wait),
             )
-        if wait := self._rate.wait(now):
-            return Refusal(status=429, code="rate_limited", title="Too many handshakes", retry_after=max(1.0, wait))
         if self._limits.await_revocations and not self._context.revocations.told:
             return Refusal(
                 status=503, code="not_ready", title="Not ready", detail="revocations are not known yet", retry_after=1.0
@@ -132,6 +137,16 @@ class Gate:
         else:
             self._rate.take(now)
         return checked if isinstance(checked, Refusal) else self._fit_in(checked, dial)
+
+    def _closed(self) -> Refusal | None:
+        """Whether the relay is draining, or its rate is used up."""
+        if self._closed_for is not None:
+            return Refusal(
+                status=503, code="draining", title="The relay is draining", retry_after=max(1.0, self._closed_for)
+            )
+        if wait := self._rate.wait(self._context.clock.monotonic()):
+            return Refusal(status=429, code="rate_limited", title="Too many handshakes", retry_after=max(1.0, wait))
+        return None
 
     def _check(self, request: HandshakeRequest) -> SessionClaims | Refusal:
         """Whether the token is good."""

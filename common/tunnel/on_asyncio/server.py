@@ -7,7 +7,7 @@ import time
 
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.dialects import open_relay_tunnel
-from common.tunnel.handshake import Admit, Respond
+from common.tunnel.handshake import Admit, Closed, Respond
 from common.tunnel.holdings import Holdings
 from common.tunnel.on_asyncio.connection import SharedBufferConnection, as_transport, prepare_socket
 from common.tunnel.server_handshake import Opened, ServerHandshake
@@ -33,6 +33,7 @@ class TunnelListener:
 
     Args:
         admit: decides on each handshake.
+        closed: refuses without a look at the request, as in a storm.
         respond: answers plain GETs on the port, such as `/healthz`.
         config: limits of the tunnels.
         limits: limits of the handshakes.
@@ -45,6 +46,7 @@ class TunnelListener:
         self,
         admit: Admit,
         *,
+        closed: Closed | None = None,
         respond: Respond | None = None,
         config: TunnelConfig | None = None,
         limits: HandshakeLimits | None = None,
@@ -53,6 +55,7 @@ class TunnelListener:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.admit = admit
+        self.closed = closed
         self.respond = respond
         self.config = config if config is not None else TunnelConfig()
         self.limits = limits if limits is not None else HandshakeLimits()
@@ -144,6 +147,7 @@ class HandshakeConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._handshake = ServerHandshake(
             listener.admit,
+            closed=listener.closed,
             respond=listener.respond,
             limits=listener.limits,
             remote_address=_address(peer),

@@ -354,3 +354,54 @@ def test_requests_with_arbitrary_headers_never_raise(data: st.DataObject) -> Non
     changed = data.draw(st.dictionaries(names, text, max_size=4))
     attempt = Attempt().feed(request(**changed))
     assert attempt.handshake.finished is (attempt.handshake.opened is None)
+
+
+class TestClosed:
+    """Refusing whoever asks, without a look at what is asked."""
+
+    REFUSAL = Refusal(status=429, code="rate_limited", title="Too many handshakes", retry_after=1.5)
+
+    def attempt(self, closed: Refusal | None) -> tuple[Attempt, list[str]]:
+        asked: list[str] = []
+        attempt = Attempt(respond=lambda path: PlainAnswer(status=200, body=path.encode()))
+
+        def ask() -> Refusal | None:
+            asked.append("closed")
+            return closed
+
+        attempt.handshake = ServerHandshake(
+            attempt._admit,
+            closed=ask,
+            respond=lambda path: PlainAnswer(status=200, body=path.encode()),
+            limits=LIMITS,
+            remote_address="192.0.2.7:4711",
+        )
+        return attempt, asked
+
+    @pytest.mark.parametrize("chunk", [None, 1])
+    def test_a_whole_request_is_refused_unread(self, chunk: int | None) -> None:
+        attempt, asked = self.attempt(self.REFUSAL)
+        attempt.feed(request(upgrade="nonsense"), chunk)
+        assert attempt.handshake.finished
+        response = attempt.answer()
+        assert (response.status_code, response.headers["Retry-After"]) == (429, "2")
+        assert attempt.asked == []
+        assert asked == ["closed"]
+
+    def test_nothing_is_said_before_the_request_is_whole(self) -> None:
+        attempt, asked = self.attempt(self.REFUSAL)
+        attempt.feed(request()[:-1])
+        assert not attempt.handshake.finished
+        assert asked == []
+
+    def test_health_is_answered_all_the_same(self) -> None:
+        attempt, asked = self.attempt(self.REFUSAL)
+        attempt.feed(request(line="GET /healthz HTTP/1.1"))
+        assert attempt.answer().status_code == 200
+        assert asked == []
+
+    def test_when_it_is_not_closed_the_request_is_read(self) -> None:
+        attempt, asked = self.attempt(None)
+        attempt.feed(request())
+        assert attempt.handshake.opened is not None
+        assert asked == ["closed"]

@@ -137,6 +137,7 @@ async def test_too_many_handshakes_a_second(tmp_path: Path) -> None:
         assert (await refused(relay, Secret("x"))).http_status == 401
         error = await refused(relay, token)
         assert (error.http_status, error.reason, error.retry_after) == (429, "rate_limited", 2)
+        assert relay.metric("handshakes_total", outcome="rate_limited") == 1
         clock.advance(2.0)
         device = Device()
         await device.dial(relay.tunnel_url, token)
