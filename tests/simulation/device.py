@@ -14,7 +14,7 @@ from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.tunnel.on_trio.transport import Transport
 from common.wire import messages
 from common.yamux import Config, MemoryBudget
-from edge_agent.agent import Agent
+from edge_agent.agent import Agent, AgentState
 from edge_agent.dialer import TunnelDialer
 from edge_agent.health import HealthMonitor
 from edge_agent.redial import Redial
@@ -131,8 +131,8 @@ class SimulatedDevice:
         await self._off.wait()
 
     async def stop(self) -> None:
-        """Stop the agent in order."""
-        if self.agent is not None:
+        """Stop the agent in order. Whoever asks while it is stopping waits: asked twice, it would cut its streams."""
+        if self.agent is not None and self.agent.statistics().state is not AgentState.STOPPING:
             self.agent.stop()
         await self._off.wait()
 
@@ -180,7 +180,8 @@ class SimulatedDevice:
         return await self._network.connect(self.site)
 
     def _listen(self, event: str, fields: dict[str, Any]) -> None:
-        if event == "lost" and fields["reason"] == "silence":
+        # What it found itself: a relay that found the device dead says so as soon as the line lets it through.
+        if event == "lost" and fields["reason"] == "silence" and fields["detail"].startswith("no byte from the peer"):
             quiet = max((trio.current_time() - c.device.last_arrival for c in self.site.connections), default=15.0)
             if quiet < 14.0:
                 self.failures.append(f"{self.name} declared its relay dead after {quiet:.1f} s of silence")
