@@ -55,7 +55,7 @@ def page() -> str:
     """The text."""
     table = outcomes()
     times = "".join(
-        f"\n- {process.lower()}: {', '.join(f'`{name.lower()}` {value}' for name, value in values.items())}"
+        f"\n- {process.lower()}: {', '.join(f'`{name.lower()}` {value:g} s' for name, value in values.items())}"
         for process, values in TIMES.items()
     )
     parts = [

@@ -10,6 +10,7 @@ asked for small things all the time: it must never notice anything. Waiting time
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,28 +34,29 @@ __all__ = ["DEAD_AFTER", "Place", "Result", "Rig", "rig"]
 DEAD_AFTER = 2.0
 TIMES = {
     "RELAY": {
-        "DEAD_AFTER": f"{DEAD_AFTER}s",
-        "PROBE_INTERVAL": "500ms",
-        "STREAM_IDLE_TIMEOUT": "4s",
-        "HANDSHAKE_TIMEOUT": "4s",
-        "HEAD_TIMEOUT": "4s",
-        "DRAIN_GRACE": "1s",
+        "DEAD_AFTER": DEAD_AFTER,
+        "PROBE_INTERVAL": 0.5,
+        "STREAM_IDLE_TIMEOUT": 4.0,
+        "HANDSHAKE_TIMEOUT": 4.0,
+        "HEAD_TIMEOUT": 4.0,
+        "DRAIN_GRACE": 1.0,
     },
     "API": {
-        "STREAM_IDLE_TIMEOUT": "2s",
-        "SERVICE_TIMEOUT": "2s",
-        "OPEN_TIMEOUT": "2s",
-        "HEADER_TIMEOUT": "2s",
-        "KEEPALIVE_TIMEOUT": "4s",
-        "DRAIN_GRACE": "1s",
+        "STREAM_IDLE_TIMEOUT": 2.0,
+        "SERVICE_TIMEOUT": 2.0,
+        "OPEN_TIMEOUT": 2.0,
+        "HEADER_TIMEOUT": 2.0,
+        "KEEPALIVE_TIMEOUT": 4.0,
+        "DRAIN_GRACE": 1.0,
     },
     "AGENT": {
-        "RETRY_BASE": "100ms",
-        "RETRY_MAXIMUM": "500ms",
-        "CONNECT_TIMEOUT": "4s",
-        "DRAIN_GRACE": "1s",
+        "RETRY_BASE": 0.1,
+        "RETRY_MAXIMUM": 0.5,
+        "CONNECT_TIMEOUT": 4.0,
+        "DRAIN_GRACE": 1.0,
     },
 }
+"""Seconds, on a machine that has nothing else to do; see `_slowness`."""
 BOUND = 30.0
 """Seconds after which silence is a hang. All times of the processes are far below."""
 OWN_LINE_DEAD = 5.0
@@ -118,6 +120,8 @@ class Bystander:
         self._rests = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
         self.requests = 0
+        self.streak = 0
+        """Requests that were answered well since the last that was not."""
         self.words: set[str] = set()
 
     async def _run(self) -> None:
@@ -129,7 +133,7 @@ class Bystander:
                     self._rests.set()
                     await self._running.wait()
                     self._rests.clear()
-                await clicks.click()
+                self.streak = self.streak + 1 if await clicks.click() == "ok" else 0
                 self.requests += 1
                 self.words |= clicks.words
         finally:
@@ -166,6 +170,7 @@ class Rig:
     bystander: Bystander
     leaks: LeakCheck
     seed: int
+    slowness: float
 
     def run(self, what: Coroutine[Any, Any, _T], seconds: float = 150.0) -> _T:
         """Run it in the loop of clients and services."""
@@ -184,6 +189,27 @@ class Rig:
 
         return self.run(run())
 
+    def break_shared_hop(self, steps: str) -> frozenset[str]:
+        """Lay a fault on all that is open between gateway and relay; returns what the bystander got meanwhile."""
+
+        async def run() -> frozenset[str]:
+            self.bystander.go_on()
+            await self._until_served()
+            self.to_internal.apply(steps)
+            await self._until_served()
+            self.to_internal.apply("both reset")  # what was stalled
+            await self._until_served()
+            await self.bystander.rest()
+            words, self.bystander.words = self.bystander.words, set()
+            return frozenset(words)
+
+        return self.run(run())
+
+    async def _until_served(self) -> None:
+        self.bystander.streak = 0
+        while self.bystander.streak < 10:
+            await asyncio.sleep(0.01)
+
     def journey(
         self,
         address: Address,
@@ -199,11 +225,21 @@ class Rig:
             web=f"/d/{home}/web-{name}",
             tcp=f"/t/{home}/tcp-{name}",
             authorization=f"Bearer {self.keys.admin_token}",
-            quiet=DEAD_AFTER + 1.5 if cell is not None and cell.hop in _TUNNEL and not cell.fault.shapes else 0.3,
-            patience=OWN_LINE_DEAD if cell is not None and cell.hop is Hop.CLIENT and cell.fault.stalls else BOUND,
+            quiet=self.quiet_of(cell),
+            patience=self.patience_of(cell),
             harmed=harmed,
             arrived=asyncio.Event() if arrived is None else arrived,
         )
+
+    def quiet_of(self, cell: Cell | None) -> float:
+        """Seconds that `idle` is idle: in a tunnel, until an end that is dead must have been found."""
+        breaks = cell is not None and cell.hop in _TUNNEL and not cell.fault.shapes
+        return (DEAD_AFTER + 1.5) * self.slowness if breaks else 0.3
+
+    def patience_of(self, cell: Cell | None) -> float:
+        """Seconds that a client waits."""
+        dead = cell is not None and cell.hop is Hop.CLIENT and cell.fault.stalls
+        return OWN_LINE_DEAD * self.slowness if dead else BOUND
 
     async def _cell(self, cell: Cell, place: Place) -> Result:
         began = self.loop.time()
@@ -224,7 +260,7 @@ class Rig:
         web = replace(journey, address=_address(self.api.gateway), patience=BOUND)
         place.to_service.target = own.web
         dead = cell.hop is Hop.SERVICE and cell.fault.stalls
-        told = await self._told(place, patience=SERVICE_LINE_DEAD if dead else BOUND)
+        told = await self._told(place, patience=SERVICE_LINE_DEAD * self.slowness if dead else BOUND)
         if cell.hop in _TUNNEL and cell.fault.shapes:
             await self._dial_again(place, "")
         else:
@@ -308,8 +344,17 @@ def _address(url: str) -> Address:
     return parts.hostname, parts.port
 
 
-def _times(process: str) -> Mapping[str, str]:
-    return {f"HOMEPORT_{name}": value for name, value in TIMES[process].items()}
+def _times(process: str, slowness: float) -> Mapping[str, str]:
+    return {f"HOMEPORT_{name}": f"{value * slowness:.3f}s" for name, value in TIMES[process].items()}
+
+
+def _slowness() -> float:
+    """By how much all times are longer because others use the machine: 1 when it is quiet, 4 at most.
+
+    Times of a second or two hold for processes that get their turn at once. Where ten others want each core, an upload
+    that goes on well misses them, and the table would be wrong about it.
+    """
+    return min(max(os.getloadavg()[0] / (2 * (os.cpu_count() or 1)), 1.0), 4.0)
 
 
 @contextmanager
@@ -323,7 +368,7 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
         seed: of everything random.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keys = Keys.make(folder)
+    keys, slowness = Keys.make(folder), _slowness()
     with ExitStack() as stack:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="clients and services", daemon=True)
@@ -344,10 +389,12 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
         def proxy(target: Address, name: str) -> ChaosProxy:
             return stack.enter_context(ChaosProxy(target, seed=seed, name=name, socket_buffer=_BUFFER))
 
-        relaying = stack.enter_context(relay(folder, keys, certificate=certificate, environment=_times("RELAY")))
+        relaying = stack.enter_context(
+            relay(folder, keys, certificate=certificate, environment=_times("RELAY", slowness))
+        )
         to_internal = proxy(_address(relaying.internal), "gateway-relay")
         behind = Relay(relaying.process, relaying.tunnel, f"http://{to_internal.address}")
-        serving = stack.enter_context(api(folder, keys, behind, environment=_times("API")))
+        serving = stack.enter_context(api(folder, keys, behind, environment=_times("API", slowness)))
         made: list[Place] = []
         starting = []
         tunnel = _address(relaying.tunnel)
@@ -375,7 +422,7 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
                     device=name,
                     services={f"web-{name}": f"http://{web}?health=off", f"tcp-{name}": f"tcp://{tcp}?health=off"},
                     certificate=certificate,
-                    environment=_times("AGENT"),
+                    environment=_times("AGENT", slowness),
                 )
             )
         with ThreadPoolExecutor(4) as pool:
@@ -403,6 +450,7 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
             bystander=None,  # type: ignore[arg-type]
             leaks=check,
             seed=seed,
+            slowness=slowness,
         )
 
         async def watch() -> Bystander:

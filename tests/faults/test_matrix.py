@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+import httpx
 import pytest
 
 from tests.faults.leaks import LeakError, Level
@@ -83,6 +84,29 @@ def test_cells_end_as_the_table_says(stage: Stage, cells: Sequence[Cell]) -> Non
         faults.append(str(exc))
     assert not faults, "\n".join([*faults, "", "cells:", *map(repr, results)])
     assert running.bystander.requests
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", [False], indirect=True)
+@pytest.mark.parametrize("fault", ["both reset", "both stall"])
+def test_the_hop_between_gateway_and_relay_breaks_and_no_tunnel_with_it(stage: Stage, fault: str) -> None:
+    running = stage.rig
+    before = _sessions(running)
+    words = running.break_shared_hop(fault)
+    assert words <= {"ok", "cut", "502 relay_unavailable", "502 stream_reset", "504 service_timeout"}
+    assert _sessions(running) == before, "tunnels do not depend on gateways"
+    running.leaks.wait_until_level(stage.level)
+
+
+def _sessions(running: Rig) -> set[str]:
+    answer = httpx.get(
+        f"{running.api.api}/api/sessions",
+        params={"limit": 100},
+        headers={"Authorization": f"Bearer {running.keys.admin_token}"},
+        trust_env=False,
+        timeout=30,
+    )
+    return {session["id"] for session in answer.json()["items"]}
 
 
 def _told(result: Result, faults: Sequence[str]) -> Iterator[str]:
