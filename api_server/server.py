@@ -4,9 +4,10 @@
     AdminTokenAuthenticator                                                    ├── relay, internal HTTP
                        └── Gateway    :3722 ── ServiceDialer ── Forwarder ─────┘
     EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told)
+    Database  ──> the stores of the domains, the audit log, the revocations
 
-Nothing is kept in the process that is not the relay's, a cache, or on disk: to have more of it, start more processes
-(`reuse_port`).
+Nothing is kept in the process that is not the relay's, a cache, or in the database: to have more of it, start more
+processes (`reuse_port`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import contextlib
 import ipaddress
 import ssl
 
+from api_server.audit.checkpoints import Checkpoints, CheckpointTask
+from api_server.audit.keys import CheckpointSigner
+from api_server.audit.log import ChainedAuditLog
 from api_server.auth.admin_token import AdminTokenAuthenticator
-from common.guesses import GuessLimiter
+from api_server.db.database import Database
 from api_server.devices.ledger import RevocationLedger
 from api_server.devices.revocations import RevocationService
 from api_server.events.hub import EventHub
@@ -42,9 +46,11 @@ from api_server.relay import (
 )
 from api_server.rest import rest_routes
 from api_server.settings import ApiSettings
+from api_server.sign_in import SignIn
 from common.clock import Clock, SystemClock
 from common.crypto.keyfiles import read_secret
 from common.crypto.session_tokens import SessionTokenSigner
+from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.logging import get_logger
 from common.metrics import new_registry
@@ -61,6 +67,7 @@ class ApiServer:
         clock: source of time.
 
     Raises:
+        DatabaseError: the URL of the database, or its file, cannot be used.
         KeyFileError: a key file cannot be used.
         SettingsError: a certificate cannot be used.
     """
@@ -86,7 +93,11 @@ class ApiServer:
         )
 
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
-        self._revocations = RevocationService(RevocationLedger(settings.revocations_file), self._client, clock=clock)
+        self._database = Database.connect(settings.database(), pool_size=settings.database_pool_size)
+        checkpoints = Checkpoints(CheckpointSigner(settings.audit_key()))
+        self._checkpoints = CheckpointTask(self._database, checkpoints, clock)
+        self._audit = ChainedAuditLog(checkpoints, clock)
+        self._revocations = RevocationService(RevocationLedger(self._database), self._client, clock=clock)
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -94,9 +105,11 @@ class ApiServer:
         for listener in (DialerUpdates(dialer, clock), absence, self._hub, self._revocations):
             self.feed.add(listener)
 
-        self._readiness = Readiness(self._client, clock)
+        self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
+        self._readiness = Readiness(self._client, self._database, clock)
         application = RestApplication(
             authenticator=authenticator,
+            sessions=self._sign_in.sessions,
             metrics=RestMetrics(self.registry),
             public_origin=None if settings.public_url is None else origin_of(settings.public_url),
             max_request_bytes=settings.max_request_bytes,
@@ -104,6 +117,7 @@ class ApiServer:
         self._rest = RestServer(
             application.build(
                 rest_routes(
+                    sign_in=self._sign_in.endpoints,
                     store=store,
                     revoker=self._revocations,
                     signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
@@ -136,7 +150,7 @@ class ApiServer:
         """Listen on both ports.
 
         Raises:
-            KeyFileError: the list of revocations cannot be read.
+            DatabaseError: the database is not there, or has another schema.
             OSError: a port cannot be had.
         """
         try:
@@ -157,11 +171,16 @@ class ApiServer:
 
     async def _start(self) -> None:
         settings = self._settings
-        self._revocations.check()
+        self._exit.push_async_callback(self._database.close)
+        await self._database.check()
+        self._exit.push_async_callback(self._sign_in.aclose)
+        await self._sign_in.prepare()
+        # The last entries of this process are signed by it, too.
+        self._exit.push_async_callback(self._checkpoints.sign)
         self._exit.push_async_callback(self._client.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
-        for run in (self.feed.run, self._revocations.run):
+        for run in (self.feed.run, self._revocations.run, self._checkpoints.run, self._sign_in.service.run):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)

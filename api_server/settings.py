@@ -9,16 +9,21 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from api_server.db.settings import DatabaseSettings
 from common.ids import is_name
 from common.logging import Format, Level
 from common.secret import Secret
-from common.settings import Bytes, Port, Seconds, Settings
+from common.settings import Bytes, Port, Seconds
 from common.urls import is_loopback_url, is_usable
 
-__all__ = ["ApiSettings"]
+__all__ = ["AUDIT_KEYS", "AUDIT_PUBLIC_KEYS", "ApiSettings"]
+
+AUDIT_KEYS = "audit-signing-keys.json"
+AUDIT_PUBLIC_KEYS = "audit-keys.json"
+"""In the data directory; the public keys are for whoever verifies the log."""
 
 
-class ApiSettings(Settings, frozen=True, kw_only=True):
+class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     """What the API server is told at its start."""
 
     section: ClassVar[str] = "api"
@@ -116,13 +121,16 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
         Seconds, Meta(description="Longest life of a session token that may be asked for.")
     ] = 366 * 24 * 3600.0
 
-    revocations_file: Annotated[
+    audit_key_file: Annotated[
         Path | None,
         Meta(
-            description="File in which revoked session tokens are kept until they expire; processes that share the "
-            "ports share it. Without one a restart of the API server and then of the relay forgets them."
+            description="File (mode 0600) with the private keys that sign checkpoints of the audit log; the first one "
+            "signs. By default audit-signing-keys.json in data_dir."
         ),
     ] = None
+    database_pool_size: Annotated[
+        int, Meta(ge=1, le=1000, description="Most connections to the database at a time, of each process.")
+    ] = 10
 
     max_request_bytes: Annotated[Bytes, Meta(description="Largest body of a request to the REST API.")] = 1024 * 1024
     max_header_bytes: Annotated[Bytes, Meta(description="Largest head of a request to the gateway.")] = 64 * 1024
@@ -190,6 +198,8 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
             raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
         self._check_sign_in()
+        self.database()
+        self.audit_key()
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
 
@@ -206,6 +216,18 @@ class ApiSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("session_idle must be a second at least, and not exceed session_lifetime")
         if self.oidc_service_client_id is not None and self.oidc_service_client_secret is None:
             raise ValueError("oidc_service_client_secret is needed for oidc_service_client_id")
+
+    def audit_key(self) -> Path:
+        """The file of the keys that sign checkpoints.
+
+        Raises:
+            ValueError: neither it nor its folder is given.
+        """
+        if self.audit_key_file is not None:
+            return self.audit_key_file
+        if self.data_dir is None:
+            raise ValueError("audit_key_file is needed, or data_dir")
+        return self.data_dir / AUDIT_KEYS
 
 
 _URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {

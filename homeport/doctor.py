@@ -33,7 +33,13 @@ from homeport.up.ports import Listener, check_free
 
 __all__ = ["Finding", "Verdict", "examine_api", "examine_machine", "examine_ports", "examine_run"]
 
-_SECRETS = (ADMIN_TOKEN, "internal-key", "session-signing-keys.json", "demo/session-token")
+_SECRETS = (
+    ADMIN_TOKEN,
+    "internal-key",
+    "session-signing-keys.json",
+    "audit-signing-keys.json",
+    "demo/session-token",
+)
 
 _WANTED_FILES = 4096
 """Open files; a relay needs one for each tunnel and each stream that the API forwards."""

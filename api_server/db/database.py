@@ -32,6 +32,9 @@ T = TypeVar("T")
 _ATTEMPTS = 10
 """Of a write; with the back-off below that is two seconds on average, spent waiting."""
 
+_PING = 2.0
+"""Seconds in which a database that is well answers the least of questions."""
+
 _RETRY_AFTER = 2.0
 """Seconds that a client should wait when the database is unavailable."""
 
@@ -116,12 +119,12 @@ class Database:
         await self.read(check_revision)
 
     async def ping(self) -> None:
-        """Find out whether the database answers.
+        """Find out whether the database answers, within seconds.
 
         Raises:
             DatabaseUnavailableError: it does not.
         """
-        await self.read(_select_one)
+        await self._to_the_end(self._attempts(_select_one, writes=False, deadline=min(_PING, self._deadline)))
 
     async def close(self) -> None:
         """Wait for what has begun, and close the connections. Twice is no error."""
@@ -156,11 +159,13 @@ class Database:
         if not task.cancelled():
             task.exception()  # nobody may be left to look at it
 
-    async def _attempts(self, work: Callable[[AsyncConnection], Awaitable[T]], *, writes: bool) -> T:
+    async def _attempts(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, writes: bool, deadline: float | None = None
+    ) -> T:
         backoff = Backoff(base=0.02, maximum=0.5)
         for remaining in reversed(range(_ATTEMPTS)):
             try:
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout(self._deadline if deadline is None else deadline):
                     return await self._transaction(work, writes=writes)
             except (SQLAlchemyError, OSError) as exc:  # a TimeoutError is an OSError
                 match failure_of(exc):

@@ -1,98 +1,80 @@
-"""Which revocations are in force, kept in a file, because the relay keeps them in memory only.
+"""Which revocations are in force, kept in the database, because the relay keeps them in memory only.
 
-The file is the truth and is written before the relay is told. API servers that share the ports share the file: each
-reads it anew under a lock before it adds to it. Revocations that have expired are dropped on the way, so the file is no
-longer than what was revoked within the life of one session token.
-
-The calls block on the disk; `RevocationService` makes them in a thread.
+The table is the truth and is written before the relay is told; all API servers share it. Revocations that have expired
+are dropped on the way, so it is no longer than what was revoked within the life of one session token.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-import msgspec
-
+from api_server.db.database import Database
+from api_server.db.errors import DatabaseConflictError
 from api_server.devices.interfaces import Revocation
-from common.crypto.errors import KeyFileError
-from common.crypto.keyfiles import write_secret
+from api_server.devices.tables import revocations
 
 __all__ = ["RevocationLedger"]
-
-
-class _File(msgspec.Struct, frozen=True):
-    revocations: list[Revocation]
 
 
 class RevocationLedger:
     """The revocations in force.
 
     Args:
-        path: of the file; None keeps them in memory, and forgets them when the process ends.
+        database: that they are kept in.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._in_memory: list[Revocation] = []
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def add(self, revocation: Revocation, now: float) -> None:
-        """Keep a revocation.
+    async def add(self, revocation: Revocation, now: float) -> None:
+        """Keep a revocation, in a transaction of its own.
 
         Args:
             revocation: said twice, the later expiry holds.
             now: seconds since the Unix epoch; what has expired by then is dropped.
 
         Raises:
-            KeyFileError: the file cannot be read or written.
+            DatabaseError: it cannot be kept.
         """
-        with self._locked():
-            kept = {(each.kind, each.team, each.id): each for each in self.in_force(now)}
-            key = (revocation.kind, revocation.team, revocation.id)
-            if key not in kept or kept[key].expires_at < revocation.expires_at:
-                kept[key] = revocation
-            self._write(list(kept.values()))
+        try:
+            await self._database.write(lambda tx: self.keep(tx, revocation, now))
+        except DatabaseConflictError:
+            # Somebody else said the same just now; this time it is there.
+            await self._database.write(lambda tx: self.keep(tx, revocation, now))
 
-    def in_force(self, now: float) -> list[Revocation]:
-        """The revocations that have not expired at `now` (seconds since the Unix epoch).
+    async def keep(self, tx: AsyncConnection, revocation: Revocation, now: float) -> None:
+        """Keep a revocation as part of a transaction; as `add` otherwise."""
+        await tx.execute(delete(revocations).where(revocations.c.expires_at <= now))
+        this = (
+            (revocations.c.kind == revocation.kind)
+            & (revocations.c.team_id == revocation.team)
+            & (revocations.c.id == revocation.id)
+        )
+        found = (await tx.execute(select(revocations.c.expires_at).where(this).with_for_update())).one_or_none()
+        if found is None:
+            await tx.execute(
+                insert(revocations).values(
+                    kind=revocation.kind,
+                    team_id=revocation.team,
+                    id=revocation.id,
+                    at=now,
+                    expires_at=revocation.expires_at,
+                )
+            )
+        elif found.expires_at < revocation.expires_at:
+            await tx.execute(update(revocations).where(this).values(expires_at=revocation.expires_at))
+
+    async def in_force(self, now: float) -> list[Revocation]:
+        """The revocations that have not expired at `now` (seconds since the Unix epoch), oldest first.
 
         Raises:
-            KeyFileError: the file cannot be read.
+            DatabaseError: they cannot be read.
         """
-        return [each for each in self._read() if each.expires_at > now]
-
-    def _read(self) -> list[Revocation]:
-        if self._path is None:
-            return self._in_memory
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_File).revocations
-        except FileNotFoundError:
-            return []
-        except (OSError, msgspec.DecodeError) as exc:
-            # To go on without them would let in whoever was locked out.
-            raise KeyFileError(f"{self._path} cannot be read as a list of revocations: {exc}") from exc
-
-    def _write(self, revocations: list[Revocation]) -> None:
-        if self._path is None:
-            self._in_memory = revocations
-        else:
-            write_secret(self._path, msgspec.json.encode(_File(revocations)).decode() + "\n")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold off other processes. The lock is on a file beside, because the file itself is replaced."""
-        if self._path is None:
-            yield
-            return
-        try:
-            lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise KeyFileError(f"{self._path}.lock cannot be opened: {exc.strerror}") from exc
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+        query = (
+            select(revocations)
+            .where(revocations.c.expires_at > now)
+            .order_by(revocations.c.at, revocations.c.kind, revocations.c.team_id, revocations.c.id)
+        )
+        rows = await self._database.read(lambda tx: tx.execute(query))
+        return [Revocation(id=row.id, kind=row.kind, team=row.team_id, expires_at=row.expires_at) for row in rows.all()]

@@ -1,7 +1,7 @@
 """Revokes what devices dial in with, and keeps it revoked.
 
     DELETE /api/.../session-tokens/{id}
-        1. into the ledger, on disk
+        1. into the ledger, in the database
         2. to the relay: the live session is closed, later handshakes are refused
     the relay restarted, or did not answer in step 2
         3. all that is in the ledger to the relay, again and again until it has it
@@ -16,12 +16,12 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
+from api_server.db.errors import DatabaseError
 from api_server.devices.interfaces import RelayRevocations, Revocation
 from api_server.devices.ledger import RevocationLedger
 from api_server.relay.events import SessionEvent
 from common.backoff import Backoff
 from common.clock import Clock
-from common.crypto.errors import KeyFileError
 from common.crypto.session_tokens import CredentialId
 from common.ids import TeamId
 from common.logging import Logger, get_logger
@@ -67,24 +67,16 @@ class RevocationService:
         """Whether the relay knows all that is revoked, as far as is known here."""
         return not self._owed.is_set()
 
-    def check(self) -> None:
-        """Look whether the ledger can be read, before anything depends on it.
-
-        Raises:
-            KeyFileError: it cannot.
-        """
-        self._ledger.in_force(self._clock.wall())
-
     async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
         """As `Revoker` says. When it raises, the revocation is kept all the same, and the relay is told as soon as it
         answers again.
 
         Raises:
-            KeyFileError: it could not be kept, and nothing has been done.
+            DatabaseError: it could not be kept, and nothing has been done.
             RelayUnavailableError: it is kept, and not yet in force.
         """
         revocation = Revocation(id=credential, kind="credential", team=team, expires_at=expires_at)
-        await asyncio.to_thread(self._ledger.add, revocation, self._clock.wall())
+        await self._ledger.add(revocation, self._clock.wall())
         try:
             await self._relay.revoke_credential(team, credential, expires_at=expires_at)
         except BaseException:
@@ -105,11 +97,11 @@ class RevocationService:
             # Before the ledger is read: what comes during the call is told by another one.
             self._owed.clear()
             try:
-                revocations = await asyncio.to_thread(self._ledger.in_force, self._clock.wall())
+                revocations = await self._ledger.in_force(self._clock.wall())
                 await self._relay.tell_revocations(revocations)
-            except (SessionStoreError, KeyFileError) as exc:
+            except (SessionStoreError, DatabaseError) as exc:
                 self._owed.set()
-                if self._backoff.attempts == 0 or isinstance(exc, KeyFileError):
+                if self._backoff.attempts == 0:
                     self._log.warning("the relay does not know what is revoked", code=exc.code, detail=exc.detail)
                 await self._sleep(self._backoff.next_delay(exc.retry_after))
             else:

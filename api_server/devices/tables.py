@@ -98,10 +98,12 @@ device_authorizations = table(
 revocations = table(
     "revocations",
     Column("kind", text(16), primary_key=True),
-    Column("id", text(40), primary_key=True),
-    Column("team_id", text(40), nullable=False),
+    Column("team_id", text(40), primary_key=True),
+    Column("id", text(64), primary_key=True),
     Column("at", Time, nullable=False),
     Column("expires_at", Time, nullable=False),
     Index(None, "expires_at"),
 )
-"""What the relay must not admit. `kind` is credential or device; after `expires_at` it has expired by itself."""
+"""What the relay must not admit. `kind` is credential or device; after `expires_at` it has expired by itself. The team
+is part of the key: what another team says about an id of ours must not stand in the way of what we say.
+"""

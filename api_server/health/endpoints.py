@@ -17,13 +17,20 @@ from api_server.health.readiness import Readiness
 from api_server.http.routes import Route
 from common.metrics import expose
 
-__all__ = ["Health", "HealthEndpoints"]
+__all__ = ["Health", "HealthEndpoints", "Ready"]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The process is well."""
 
     status: Literal["ok"] = "ok"
+
+
+class Ready(Health, frozen=True, kw_only=True):
+    """The process takes requests."""
+
+    database: Literal["ok", "unavailable"]
+    """Without it, requests to devices are still carried; what needs it is answered 503 `database_unavailable`."""
 
 
 class HealthEndpoints:
@@ -56,15 +63,16 @@ class HealthEndpoints:
         """Whether the process is up."""
         return Health()
 
-    async def check_readiness(self) -> Health:
+    async def check_readiness(self) -> Ready:
         """Whether requests should be sent here.
 
-        Not while the process is draining, and not while it cannot reach the relay.
+        Not while the process is draining, and not while it cannot reach the relay. Without its database it is ready all
+        the same, and says so.
         """
         obstacle = await self._readiness.obstacle()
         if obstacle is not None:
             raise NotReadyError(obstacle, retry_after=1)
-        return Health()
+        return Ready(database="ok" if await self._readiness.database_there() else "unavailable")
 
     async def show_metrics(self, request: web.Request) -> web.Response:
         """Show the metrics of the process, for Prometheus."""

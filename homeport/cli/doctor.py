@@ -73,6 +73,7 @@ def _listeners() -> list[Listener]:
     unused = Path("unused")  # where keys are makes no difference to the ports
     keys = {"internal_key_file": unused, "session_keys_file": unused}
     more = {"internal_key_file": unused, "session_signing_key_file": unused, "admin_token_file": unused}
+    more["data_dir"] = unused
     try:
         relay = load(RelaySettings, config=None, environ=os.environ, overrides=keys, known=ALL_SETTINGS)
         api = load(ApiSettings, config=None, environ=os.environ, overrides=more, known=ALL_SETTINGS)

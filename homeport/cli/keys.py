@@ -26,7 +26,8 @@ def init(data_dir: Path | None) -> None:
     """Make what is missing of keys and tokens in a folder, and name the settings that point to it.
 
     What is there already stays as it is. The relay needs the internal key and the public session keys; the API server
-    needs the internal key, the signing keys, the administration token and the cookie keys. Nothing secret is shown.
+    needs the internal key, the signing keys, the administration token, the cookie keys and the keys of the audit log.
+    Nothing secret is shown.
     """
     directory = DataDirectory(data_dir or default_data_dir(os.environ))
     directory.make_keys()
@@ -35,6 +36,8 @@ def init(data_dir: Path | None) -> None:
         "HOMEPORT_SESSION_KEYS_FILE": str(directory.public_keys),
         "HOMEPORT_SESSION_SIGNING_KEY_FILE": str(directory.signing_keys),
         "HOMEPORT_ADMIN_TOKEN_FILE": str(directory.admin_token),
+        "HOMEPORT_DATA_DIR": str(directory.path),
+        "HOMEPORT_AUDIT_KEY_FILE": str(directory.audit_signing_keys),
         "HOMEPORT_COOKIE_KEYS_FILE": str(directory.cookie_keys),
     }
 

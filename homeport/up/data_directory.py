@@ -5,6 +5,9 @@ internal-key                shared by relay and API server                      
 session-signing-keys.json   private keys of session tokens                      0600
 session-keys.json           their public halves, for the relay                  0644
 admin-token                 the API token of the first person                   0600
+audit-signing-keys.json     private keys of the audit log's checkpoints          0600
+audit-keys.json             their public halves, for whoever verifies the log   0644
+homeport.db                 the database, and -wal and -shm beside it           0600
 cookie-keys                 of the cookies of people                            0600
 dev-idp/                    key and people of the provider for development      0700
 demo/session-token          of the demo device, renewed                         0600
@@ -21,9 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from api_server.auth.signin.cookie_keys import ensure_cookie_keys
+from api_server.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import ensure_key_pair
-from common.crypto.keyfiles import ensure_secret, write_secret
+from common.crypto.keyfiles import ensure_secret, write_public, write_secret
 from common.secret import Secret
 from homeport.run_file import ADMIN_TOKEN, RUN_FILE, Run, write_run_file
 from homeport.up.errors import DataDirectoryError, DataDirectoryInUseError
@@ -73,8 +77,12 @@ class DataDirectory:
         return self.path / "dev-idp"
 
     @property
-    def revocations(self) -> Path:
-        return self.path / "revocations.json"
+    def audit_signing_keys(self) -> Path:
+        return self.path / AUDIT_KEYS
+
+    @property
+    def audit_public_keys(self) -> Path:
+        return self.path / AUDIT_PUBLIC_KEYS
 
     @property
     def demo(self) -> Path:
@@ -126,8 +134,20 @@ class DataDirectory:
         """
         ensure_secret(self.internal_key)
         ensure_key_pair(self.signing_keys, self.public_keys)
+        ensure_key_pair(self.audit_signing_keys, self.audit_public_keys)
         ensure_cookie_keys(self.cookie_keys)
         return ensure_secret(self.admin_token, new_api_token)
+
+    def read_dev_idp_port(self) -> int | None:
+        """The port that the provider for development had the last time; None before the first."""
+        try:
+            return int((self.dev_idp / "port").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def write_dev_idp_port(self, port: int) -> None:
+        """Keep it for the next time."""
+        write_public(self.dev_idp / "port", f"{port}\n")
 
     def write_demo_token(self, token: str) -> None:
         """Replace the session token of the demo device."""

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from api_server.settings import ApiSettings
 from common.settings import explain, load
+from homeport.dev_idp.errors import DevProviderRefusedError
+from homeport.dev_idp.place import check_place
 from homeport.settings import ALL_SETTINGS, UpSettings
 from homeport.up.child import Ready
 from homeport.up.data_directory import DataDirectory
@@ -60,7 +62,7 @@ class Plan:
             "session_signing_key_file": directory.signing_keys,
             "admin_token_file": directory.admin_token,
             "cookie_keys_file": directory.cookie_keys,
-            "revocations_file": directory.revocations,
+            "data_dir": directory.path,
             "api_port": settings.api_port,
             "gateway_port": settings.gateway_port,
             "ready_file": directory.ready_file("api"),
@@ -68,8 +70,17 @@ class Plan:
         where: dict[str, Any] = {"config": config, "environ": environ, "known": ALL_SETTINGS}
         self.relay = load(RelaySettings, overrides=self._relay_flags, **where)
         self.api = load(ApiSettings, overrides=self._api_flags, **where)
+        self.runs_dev_idp = self.api.oidc_issuer is None and self._is_private()
+        """Whether people sign in at the provider for development: nobody named another, and the API is private."""
         explained = explain(ApiSettings, overrides=self._api_flags, **where)
         self._names_tunnel_url = any(each.field.name == "tunnel_url" and each.source != "default" for each in explained)
+
+    def _is_private(self) -> bool:
+        try:
+            check_place(self.api.api_host, self.api.public_url)
+        except DevProviderRefusedError:
+            return False
+        return True
 
     def _common_flags(self) -> dict[str, Any]:
         settings = self._settings
@@ -94,9 +105,24 @@ class Plan:
             flags |= {"tunnel_port": _port(before["tunnel"]), "internal_port": _port(before["internal"])}
         return self._command("relay", flags)
 
-    def api_command(self, relay: Ready, before: Ready | None) -> list[str]:
-        """The API server, for that relay."""
-        flags = self._api_flags | {"relay_url": relay["internal"]}
+    def dev_idp_command(self, before: Ready | None) -> list[str]:
+        """The provider for development. Its port stays what it was: it is part of what people are known by."""
+        port = self._settings.dev_idp_port
+        if before is not None:
+            port = _port(before["issuer"])
+        elif port is None:
+            port = self._directory.read_dev_idp_port()
+        flags = {
+            "port": port or 0,
+            "data_dir": self._directory.dev_idp,
+            "client_id": self.api.oidc_client_id,
+            "ready_file": self._directory.ready_file("dev-idp"),
+        }
+        return ["dev-idp", *(str(part) for name, value in flags.items() for part in (_flag(name), value))]
+
+    def api_command(self, relay: Ready, issuer: str | None, before: Ready | None) -> list[str]:
+        """The API server, for that relay and that provider."""
+        flags = self._api_flags | {"relay_url": relay["internal"], "oidc_issuer": issuer}
         if not self._names_tunnel_url:
             flags["tunnel_url"] = relay["tunnel"]
         if before is not None:
@@ -123,7 +149,7 @@ class Plan:
         command = [process] if self._config is None else [process, "--config", str(self._config)]
         for name, value in flags.items():
             if value is not None:
-                command += [f"--{name.replace('_', '-')}", str(value)]
+                command += [_flag(name), str(value)]
         return command
 
 
@@ -135,6 +161,10 @@ def listeners(relay: RelaySettings, api: ApiSettings) -> list[Listener]:
         Listener("the tunnels of devices", relay.tunnel_host, relay.tunnel_port, "--tunnel-port"),
         Listener("what relay and API tell each other", relay.internal_host, relay.internal_port, "--internal-port"),
     ]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _port(url: str) -> int:

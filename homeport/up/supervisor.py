@@ -1,7 +1,8 @@
 """Runs the processes of a `Plan`: starts them in order, restarts what dies, and stops them in order.
 
-    start   relay and demo service  ->  API  ->  agent  ->  the demo service answers through the gateway  ->  run.json
-    stop    API and gateway  ->  agent  ->  relay  ->  demo service
+    start   provider for development  ->  relay, demo service, migrations  ->  API  ->  agent
+            ->  the demo service answers  ->  run.json
+    stop    API and gateway  ->  agent  ->  relay  ->  demo service  ->  provider for development
 
 It stops from the side the requests come from, so that each process still has what it needs to finish what it began.
 """
@@ -14,9 +15,12 @@ import os
 import signal
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from api_server.db.database import Database
+from api_server.db.migrate import upgrade
 from common.clock import Clock
 from common.errors import HomeportError
 from common.process import STOP_SIGNALS, ignore_stop_signals, on_stop_signals
@@ -129,7 +133,10 @@ class Supervisor:
             return plan.relay_command(before)
 
         async def api_arguments(before: Ready | None) -> list[str]:
-            return plan.api_command(relay, before)
+            return plan.api_command(relay, issuer, before)
+
+        async def dev_idp_arguments(before: Ready | None) -> list[str]:
+            return plan.dev_idp_command(before)
 
         async def demo_arguments(before: Ready | None) -> list[str]:
             return plan.demo_command(before)
@@ -147,12 +154,19 @@ class Supervisor:
         api_child = self._new_child("api", api_arguments, group)
         demo_child = self._new_child("demo", demo_arguments, group)
         agent_child = self._new_child("agent", agent_arguments, group)
-        self._children = [api_child, agent_child, relay_child, demo_child]
+        dev_idp_child = self._new_child("dev-idp", dev_idp_arguments, group)
+        self._children = [api_child, agent_child, relay_child, demo_child, dev_idp_child]
+
+        issuer = plan.api.oidc_issuer
+        if plan.runs_dev_idp:
+            issuer = await self._start_dev_idp(dev_idp_child)
+        elif issuer is None:
+            self._say("nobody can sign in: the API is meant for others, and oidc_issuer is not set")
 
         if self._demo:
-            relay, demo = await asyncio.gather(relay_child.start(), demo_child.start())
+            relay, demo, _ = await asyncio.gather(relay_child.start(), demo_child.start(), self._migrate())
         else:
-            relay = await relay_child.start()
+            relay, _ = await asyncio.gather(relay_child.start(), self._migrate())
         api = await api_child.start()
         if self._demo:
             tokens = DemoTokens(ApiAccess(api["api"], self._admin_token, plan.team), self._directory, self._clock)
@@ -164,12 +178,31 @@ class Supervisor:
             gateway=api["gateway"],
             tunnel=relay["tunnel"],
             internal=relay["internal"],
-            issuer=None,
+            issuer=issuer,
             pid=os.getpid(),
             team=plan.team,
             demo_device=DEMO_DEVICE if self._demo else None,
             demo_service=DEMO_SERVICE if self._demo else None,
         )
+
+    async def _migrate(self) -> None:
+        """Bring the database to the schema of this version.
+
+        Raises:
+            DatabaseError: it is not there, or has the schema of a newer one.
+        """
+        async with Database.connect(self._plan.api.database()) as database:
+            before, after = await upgrade(database)
+            if before not in (None, after):
+                self._say(f"the database {database.name} was upgraded from schema {before} to {after}")
+
+    async def _start_dev_idp(self, child: Child) -> str:
+        """Run the provider for development; gives its issuer."""
+        issuer: str = (await child.start())["issuer"]
+        port = urlsplit(issuer).port
+        assert port is not None
+        self._directory.write_dev_idp_port(port)
+        return issuer
 
     async def _wait_reachable(self, url: str) -> None:
         headers = {"Authorization": f"Bearer {self._admin_token.reveal()}"}

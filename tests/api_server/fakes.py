@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.interfaces import Revocation
 from common.crypto.session_tokens import CredentialId
 from common.ids import DeviceId, ServiceName, SessionId, TeamId
@@ -148,6 +149,17 @@ class FakeStore:
 
     async def cleanup_expired(self) -> int:
         raise NotSupportedError
+
+
+@dataclass
+class FakeDatabase:
+    """A database that is there, or is not."""
+
+    is_there: bool = True
+
+    async def ping(self) -> None:
+        if not self.is_there:
+            raise DatabaseUnavailableError
 
 
 @dataclass

@@ -30,7 +30,7 @@ from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
 from tests.api_server.auth.signin.nobody import nobody_signs_in
-from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeRelay, FakeStore
+from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
 
 ADMIN = new_api_token()
 VIEWER = new_api_token()
@@ -78,6 +78,7 @@ class Api:
     server: RestServer
     store: FakeStore
     relay: FakeRelay
+    database: FakeDatabase
     clock: FakeClock
     hub: EventHub
     readiness: Readiness
@@ -128,13 +129,13 @@ async def running_api(
         sessions: of people who have.
         log: `kept` in `Api.logs`; None for the log of the process.
     """
-    clock, relay = FakeClock(), FakeRelay()
+    clock, relay, database = FakeClock(), FakeRelay(), FakeDatabase()
     store = store if store is not None else FakeStore()
     registry = CollectorRegistry()
     hub = EventHub(
         metrics=EventMetrics(registry), max_followers=max_followers, kept=max_waiting // 2, max_waiting=max_waiting
     )
-    readiness = Readiness(relay, clock)
+    readiness = Readiness(relay, database, clock)
     routes = rest_routes(
         sign_in=sign_in if sign_in is not None else nobody_signs_in(clock),
         store=store,
@@ -172,6 +173,7 @@ async def running_api(
                 server=server,
                 store=store,
                 relay=relay,
+                database=database,
                 clock=clock,
                 hub=hub,
                 readiness=readiness,

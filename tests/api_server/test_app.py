@@ -20,6 +20,7 @@ import pytest
 from api_server.auth.admin_token import ensure_admin_token
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
+from tests.databases.servers import make_database_file
 
 PROGRAM = """
 import os, sys
@@ -37,6 +38,8 @@ PATIENCE = 30.0
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that the process needs."""
     ensure_key_pair(tmp_path / "signing.json", tmp_path / "public.json")
+    ensure_key_pair(tmp_path / "audit-signing-keys.json", tmp_path / "audit-keys.json")
+    make_database_file(tmp_path / "homeport.db")
     ensure_secret(tmp_path / "internal-key")
     ensure_admin_token(tmp_path / "admin-token")
     return tmp_path
@@ -50,6 +53,7 @@ def environment(folder: Path, **changes: object) -> dict[str, str]:
         "internal_key_file": folder / "internal-key",
         "session_signing_key_file": folder / "signing.json",
         "admin_token_file": folder / "admin-token",
+        "data_dir": folder,
         "ready_file": folder / "ready.json",
         "drain_grace": "1h",
         **changes,
@@ -160,6 +164,20 @@ def test_a_key_file_that_is_open_to_others_is_said_and_ends_it(folder: Path) -> 
         line = json.loads(process.stderr.read().splitlines()[-1])
         assert (line["event"], line["code"]) == ("the API server cannot start", "key_file_unusable")
         assert (folder / "admin-token").read_text().strip() not in str(line)
+
+
+def test_without_its_database_or_with_an_empty_one_it_says_so_and_ends(folder: Path) -> None:
+    (folder / "homeport.db").unlink()
+    (folder / "file").touch()
+    urls = {"postgresql+psycopg://u:hunter2@127.0.0.1:1/d": "database_unavailable", "nonsense": "database_url_unusable"}
+    for url, code in {"": "database_schema", **urls}.items():
+        with started(folder, database_url=url) as process:
+            assert process.wait() == 1
+            assert process.stderr is not None
+            text = process.stderr.read()
+            line = json.loads(text.splitlines()[-1])
+            assert (line["event"], line["code"]) == ("the API server cannot start", code)
+            assert "hunter2" not in text
 
 
 def test_no_secret_is_in_the_arguments_the_environment_or_the_log(folder: Path) -> None:

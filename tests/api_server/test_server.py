@@ -11,13 +11,21 @@ import httpx
 import pytest
 
 from api_server.auth.admin_token import ensure_admin_token
+from api_server.db.database import Database
+from api_server.db.engine import Kind
+from api_server.db.errors import DatabaseSchemaError
+from api_server.devices.interfaces import Revocation
+from api_server.devices.ledger import RevocationLedger
 from api_server.server import ApiServer
 from api_server.settings import ApiSettings
 from common.clock import SystemClock
 from common.crypto.errors import KeyFileError
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.session_tokens import SessionTokenVerifier
 from common.settings import SettingsError, load
 from tests.contract.relay_fixture import RunningRelay, running_relay
+from tests.databases.fixtures import FreshDatabase
+from tests.databases.servers import make_database_file, unreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +33,9 @@ pytestmark = pytest.mark.anyio
 def settings(folder: Path, **changes: object) -> ApiSettings:
     """Settings for a server beside the relay whose keys are in `folder`."""
     ensure_admin_token(folder / "admin-token")
+    ensure_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+    if not (folder / "homeport.db").exists():
+        make_database_file(folder / "homeport.db")
     return load(
         ApiSettings,
         config=None,
@@ -35,7 +46,7 @@ def settings(folder: Path, **changes: object) -> ApiSettings:
             "internal_key_file": folder / "internal-key",
             "session_signing_key_file": folder / "session-signing-keys.json",
             "admin_token_file": folder / "admin-token",
-            "revocations_file": folder / "revocations.json",
+            "data_dir": folder,
             "drain_grace": 0,
             **changes,
         },
@@ -53,6 +64,12 @@ async def running(
             base_url=server.api_url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=20
         ) as http:
             yield server, http
+
+
+async def ledger(folder: Path) -> list[Revocation]:
+    """What is revoked."""
+    async with Database.connect(f"sqlite:///{folder}/homeport.db") as database:
+        return await RevocationLedger(database).in_force(0)
 
 
 async def test_a_session_is_listed_shown_and_closed(tmp_path: Path) -> None:
@@ -137,7 +154,8 @@ async def test_without_a_relay_it_serves_and_says_so(tmp_path: Path) -> None:
         assert (await http.post("/api/devices/cam/session-tokens")).status_code == 201, "this needs no relay"
         answer = await http.delete(f"/api/devices/cam/session-tokens/crd_{'0' * 32}")
         assert (answer.status_code, answer.json()["code"]) == (502, "relay_unavailable")
-        assert "crd_000" in (tmp_path / "revocations.json").read_text(), "the relay will be told"
+        (kept,) = await ledger(tmp_path)
+        assert kept.id == f"crd_{'0' * 32}", "the relay will be told"
 
 
 async def test_two_processes_may_share_the_ports(tmp_path: Path) -> None:
@@ -159,7 +177,9 @@ async def test_it_listens_on_ipv6_too(tmp_path: Path) -> None:
         assert (await http.get("/healthz")).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["internal-key", "session-signing-keys.json", "admin-token"])
+@pytest.mark.parametrize(
+    "name", ["internal-key", "session-signing-keys.json", "admin-token", "audit-signing-keys.json"]
+)
 async def test_a_key_file_that_others_may_read_keeps_it_from_starting(tmp_path: Path, name: str) -> None:
     async with running_relay(tmp_path):
         made = settings(tmp_path)
@@ -168,12 +188,39 @@ async def test_a_key_file_that_others_may_read_keeps_it_from_starting(tmp_path: 
             ApiServer(made)
 
 
-async def test_a_list_of_revocations_that_cannot_be_read_keeps_it_from_starting(tmp_path: Path) -> None:
+async def test_a_database_without_tables_keeps_it_from_starting(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as relay:
-        (tmp_path / "revocations.json").write_text("{")
-        with pytest.raises(KeyFileError, match="revocations"):
-            async with running(tmp_path, relay):
+        made = settings(tmp_path, relay_url=relay.internal_url)
+        (tmp_path / "homeport.db").write_bytes(b"")
+        with pytest.raises(DatabaseSchemaError, match="homeport db upgrade"):
+            async with ApiServer(made):
                 pass
+
+
+async def test_without_its_database_it_does_all_that_does_not_need_it(
+    tmp_path: Path, fresh_database: FreshDatabase
+) -> None:
+    credential = f"/api/devices/cam/session-tokens/crd_{'0' * 32}"
+    with fresh_database(Kind.POSTGRESQL) as url:
+        async with (
+            running_relay(tmp_path) as relay,
+            running(tmp_path, relay, database_url=url) as (server, http),
+        ):
+            await relay.attach("cam")
+            service = f"{server.gateway_url}/d/home/cam/web/"
+            before = await http.get(service)
+            assert (await http.get("/readyz")).json() == {"status": "ok", "database": "ok"}
+            assert (await http.delete(credential)).status_code == 204
+            with unreachable(url):
+                answer = await http.delete(credential)
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert int(answer.headers["Retry-After"]) > 0
+                assert (await http.get(service)).status_code == before.status_code
+                assert (await http.get("/api/sessions")).status_code == 200
+                while (ready := await http.get("/readyz")).json()["database"] == "ok":
+                    assert ready.status_code == 200
+                assert ready.json() == {"status": "ok", "database": "unavailable"}
+            assert (await http.delete(credential)).status_code == 204
 
 
 async def test_certificates_that_cannot_be_used_keep_it_from_starting(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from api_server.settings import ApiSettings
 from common.settings import SettingsError, load
 
-REQUIRED = {"internal_key_file": "/k", "session_signing_key_file": "/s", "admin_token_file": "/a"}
+REQUIRED = {"internal_key_file": "/k", "session_signing_key_file": "/s", "admin_token_file": "/a", "data_dir": "/d"}
 
 
 def read(**changes: object) -> ApiSettings:
@@ -35,6 +35,8 @@ def test_the_defaults_listen_on_loopback_alone() -> None:
         ({"public_url": "api.example.org"}, "public_url must be a URL"),
         ({"internal_tls_cert_file": "/c"}, "given together"),
         ({"internal_key_file": None}, "internal_key_file is needed"),
+        ({"data_dir": None}, "database_url is needed, or data_dir"),
+        ({"data_dir": None, "database_url": "sqlite:////d/homeport.db"}, "audit_key_file is needed, or data_dir"),
         ({"trusted_proxies": ("10.0.0.1/8",)}, "trusted_proxies must be networks"),
         ({"trusted_proxies": ("proxy.example.org",)}, "trusted_proxies must be networks"),
         ({"session_token_lifetime": "2h", "session_token_max_lifetime": "1h"}, "must not exceed"),
@@ -49,3 +51,15 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, object], messa
 def test_mutual_tls_stands_for_the_key() -> None:
     settings = read(internal_key_file=None, internal_tls_cert_file="/c", internal_tls_key_file="/k")
     assert settings.internal_key_file is None
+
+
+def test_the_database_is_a_file_in_the_data_directory_unless_it_is_named() -> None:
+    assert read().database().reveal() == "sqlite:////d/homeport.db"
+    named = read(database_url="postgresql+psycopg://u:hunter2@db/homeport")
+    assert named.database().reveal() == "postgresql+psycopg://u:hunter2@db/homeport"
+    assert "hunter2" not in repr(named)
+
+
+def test_so_are_the_keys_of_the_audit_log() -> None:
+    assert str(read().audit_key()) == "/d/audit-signing-keys.json"
+    assert str(read(audit_key_file="/k").audit_key()) == "/k"

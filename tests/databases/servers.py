@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import make_url
 
 from api_server.db.database import Database
 from api_server.db.engine import Kind
@@ -26,7 +29,7 @@ from tests.stack.mariadb import MariaDB, mariadb
 from tests.stack.postgres import Postgres, postgres
 from tests.stack.tools import tool
 
-__all__ = ["Databases"]
+__all__ = ["Databases", "make_database_file", "unreachable"]
 
 
 class Databases:
@@ -40,7 +43,6 @@ class Databases:
         self._folder = folder
         self._exit = ExitStack()
         self._numbers = count(1)
-        self._sqlite_template: Path | None = None
         self._postgresql: _PostgreSQL | None = None
         self._mariadb: _MariaDB | None = None
 
@@ -71,14 +73,11 @@ class Databases:
 
     @contextmanager
     def _on_sqlite(self, migrated: bool) -> Iterator[str]:
-        if self._sqlite_template is None:
-            self._sqlite_template = self._folder / "template.db"
-            _migrate(f"sqlite:///{self._sqlite_template}")
         home = self._folder / f"sqlite-{next(self._numbers)}"
         home.mkdir()
         path = home / "homeport.db"
         if migrated:
-            shutil.copyfile(self._sqlite_template, path)
+            make_database_file(path)
         yield f"sqlite:///{path}"
         shutil.rmtree(home)
 
@@ -155,6 +154,34 @@ _Server = _PostgreSQL | _MariaDB
 
 _CLEAN = [*(f"DELETE FROM {name}" for name in METADATA.tables), f"INSERT INTO audit_head VALUES (1, 0, '{'0' * 64}')"]
 """What puts a database back to where the migrations had left it."""
+
+
+@contextmanager
+def unreachable(url: str) -> Iterator[None]:
+    """Cut everybody off from a database of PostgreSQL until the block is left."""
+    parsed = make_url(url)
+    name = parsed.database
+    where = f"host={parsed.query['host']} user=postgres dbname=postgres"
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    with psycopg.connect(where, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        connection.execute(cut, [name])
+        yield
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+def make_database_file(path: Path) -> None:
+    """A migrated database of SQLite."""
+    path.touch(mode=0o600)
+    path.write_bytes(_migrated_file())
+
+
+@cache
+def _migrated_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "homeport.db"
+        _migrate(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def _migrate(url: str) -> None:

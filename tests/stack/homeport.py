@@ -15,6 +15,7 @@ from common.crypto.keyfiles import ensure_secret, read_secret
 from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
 from common.ids import DeviceId, ServiceName, TeamId
 from common.secret import Secret
+from tests.databases.servers import make_database_file
 from tests.stack.certificates import Certificate
 from tests.stack.process import Process
 from tests.stack.tools import tool
@@ -31,7 +32,7 @@ def command() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one installation, in files."""
+    """The keys of one installation, in files, and its database."""
 
     folder: Path
     team: str = "home"
@@ -43,6 +44,8 @@ class Keys:
         ensure_secret(keys.internal_key_file)
         ensure_secret(keys.admin_token_file, new_api_token)
         generate_key_pair(keys.signing_keys_file, keys.session_keys_file)
+        generate_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+        make_database_file(folder / "homeport.db")
         return keys
 
     @property
@@ -152,6 +155,7 @@ def api(folder: Path, keys: Keys, to: Relay, *, environment: Mapping[str, str] |
         "HOMEPORT_INTERNAL_KEY_FILE": str(keys.internal_key_file),
         "HOMEPORT_SESSION_SIGNING_KEY_FILE": str(keys.signing_keys_file),
         "HOMEPORT_ADMIN_TOKEN_FILE": str(keys.admin_token_file),
+        "HOMEPORT_DATA_DIR": str(keys.folder),
         "HOMEPORT_READY_FILE": str(ready),
     }
     with _process("api", [], folder, ready, {**settings, **(environment or {})}) as process:

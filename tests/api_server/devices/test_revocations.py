@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api_server.db.database import Database
+from api_server.db.engine import Kind
+from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.interfaces import Revocation
 from api_server.devices.ledger import RevocationLedger
 from api_server.devices.revocations import RevocationService
-from common.crypto.errors import KeyFileError
 from common.crypto.session_tokens import CredentialId
 from common.sessions.errors import RelayUnavailableError
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay
+from tests.databases.fixtures import FreshDatabase
 
 pytestmark = pytest.mark.anyio
 
@@ -34,12 +37,38 @@ class Sleeps:
         await self.over.wait()
 
 
+class FlakyDatabase:
+    """A database that can be taken away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.there = True
+
+    async def read(self, work: Any) -> Any:
+        if not self.there:
+            raise DatabaseUnavailableError
+        return await self._database.read(work)
+
+    async def write(self, work: Any) -> Any:
+        if not self.there:
+            raise DatabaseUnavailableError
+        return await self._database.write(work)
+
+
 def service(
-    relay: FakeRelay, path: Path | None = None, sleep: Sleeps | None = None, clock: FakeClock | None = None
+    relay: FakeRelay, database: Any, sleep: Sleeps | None = None, clock: FakeClock | None = None
 ) -> RevocationService:
     return RevocationService(
-        RevocationLedger(path), relay, clock=clock or FakeClock(), sleep=sleep if sleep is not None else Sleeps()
+        RevocationLedger(database), relay, clock=clock or FakeClock(), sleep=sleep if sleep is not None else Sleeps()
     )
+
+
+@pytest.fixture
+async def database(fresh_database: FreshDatabase) -> AsyncIterator[Database]:
+    """Of the ledger; what differs among the kinds is tested with that."""
+    with fresh_database(Kind.SQLITE) as url:
+        async with Database.connect(url) as opened:
+            yield opened
 
 
 @asynccontextmanager
@@ -63,35 +92,35 @@ def expiry(seconds: float = 60) -> float:
     return FakeClock().wall() + seconds
 
 
-async def test_a_revocation_is_kept_and_the_relay_told_within_the_call(tmp_path: Path) -> None:
+async def test_a_revocation_is_kept_and_the_relay_told_within_the_call(database: Database) -> None:
     relay = FakeRelay()
-    revocations = service(relay, tmp_path / "r.json")
+    revocations = service(relay, database)
     await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
     assert relay.revoked == [(HOME, CREDENTIAL, expiry())]
-    assert RevocationLedger(tmp_path / "r.json").in_force(0) == [
+    assert await RevocationLedger(database).in_force(0) == [
         Revocation(id=CREDENTIAL, kind="credential", team=HOME, expires_at=expiry())
     ]
 
 
-async def test_at_its_start_the_relay_is_told_what_was_revoked_before(tmp_path: Path) -> None:
+async def test_at_its_start_the_relay_is_told_what_was_revoked_before(database: Database) -> None:
     relay = FakeRelay()
-    await service(relay, tmp_path / "r.json").revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
-    async with running(service(relay, tmp_path / "r.json")):
+    await service(relay, database).revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+    async with running(service(relay, database)):
         assert await told(relay, 1) == [[CREDENTIAL]]
 
 
-async def test_a_relay_that_waits_is_told_that_nothing_is_revoked() -> None:
+async def test_a_relay_that_waits_is_told_that_nothing_is_revoked(database: Database) -> None:
     relay = FakeRelay()
-    revocations = service(relay)
+    revocations = service(relay, database)
     assert not revocations.settled
     async with running(revocations):
         assert await told(relay, 1) == [[]]
         assert revocations.settled
 
 
-async def test_a_relay_that_may_be_another_one_is_told_again() -> None:
+async def test_a_relay_that_may_be_another_one_is_told_again(database: Database) -> None:
     relay = FakeRelay()
-    revocations = service(relay)
+    revocations = service(relay, database)
     async with running(revocations):
         await told(relay, 1)
         await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
@@ -99,9 +128,9 @@ async def test_a_relay_that_may_be_another_one_is_told_again() -> None:
         assert await told(relay, 2) == [[], [CREDENTIAL]]
 
 
-async def test_a_relay_that_was_away_is_told_as_soon_as_it_answers() -> None:
+async def test_a_relay_that_was_away_is_told_as_soon_as_it_answers(database: Database) -> None:
     relay, sleep = FakeRelay(away=True), Sleeps()
-    revocations = service(relay, sleep=sleep)
+    revocations = service(relay, database, sleep)
     with pytest.raises(RelayUnavailableError):
         await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
     async with running(revocations):
@@ -113,10 +142,10 @@ async def test_a_relay_that_was_away_is_told_as_soon_as_it_answers() -> None:
         assert revocations.settled
 
 
-async def test_a_revocation_that_failed_later_is_told_too() -> None:
+async def test_a_revocation_that_failed_later_is_told_too(database: Database) -> None:
     relay, sleep = FakeRelay(), Sleeps()
     sleep.over.set()
-    revocations = service(relay, sleep=sleep)
+    revocations = service(relay, database, sleep)
     async with running(revocations):
         await told(relay, 1)
         relay.away = True
@@ -127,33 +156,29 @@ async def test_a_revocation_that_failed_later_is_told_too() -> None:
         assert await told(relay, 2) == [[], [CREDENTIAL]]
 
 
-async def test_what_has_expired_is_not_told() -> None:
+async def test_what_has_expired_is_not_told(database: Database) -> None:
     relay, clock = FakeRelay(), FakeClock()
-    revocations = service(relay, clock=clock)
+    revocations = service(relay, database, clock=clock)
     await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=clock.wall() + 60)
     clock.advance(61)
     async with running(revocations):
         assert await told(relay, 1) == [[]]
 
 
-async def test_what_cannot_be_kept_is_not_done(tmp_path: Path) -> None:
-    relay = FakeRelay()
-    (tmp_path / "r.json").write_text("broken")
-    revocations = service(relay, tmp_path / "r.json")
-    with pytest.raises(KeyFileError):
-        revocations.check()
-    with pytest.raises(KeyFileError):
-        await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+async def test_what_cannot_be_kept_is_not_done(database: Database) -> None:
+    relay, flaky = FakeRelay(), FlakyDatabase(database)
+    flaky.there = False
+    with pytest.raises(DatabaseUnavailableError):
+        await service(relay, flaky).revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
     assert relay.revoked == []
 
 
-async def test_a_file_that_breaks_later_is_read_again_and_again(tmp_path: Path) -> None:
-    relay, sleep = FakeRelay(), Sleeps()
-    path = tmp_path / "r.json"
-    path.write_text("broken")
-    async with running(service(relay, path, sleep)):
+async def test_a_database_that_is_away_is_asked_again_and_again(database: Database) -> None:
+    relay, sleep, flaky = FakeRelay(), Sleeps(), FlakyDatabase(database)
+    flaky.there = False
+    async with running(service(relay, flaky, sleep)):
         await sleep.asked.wait()
         assert relay.told == []
-        path.unlink()
+        flaky.there = True
         sleep.over.set()
         assert await told(relay, 1) == [[]]

@@ -8,7 +8,7 @@ import pytest
 
 from api_server.health.readiness import Readiness
 from common.crypto.session_tokens import SessionTokenSigner
-from tests.api_server.fakes import FakeClock, FakeRelay
+from tests.api_server.fakes import FakeClock, FakeDatabase, FakeRelay
 from tests.api_server.rest import running_api
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +35,16 @@ async def test_readiness_does(signer: SessionTokenSigner) -> None:
         assert (await api.get("/readyz", token=None)).status_code == 200
 
 
+async def test_without_its_database_a_process_is_ready_and_says_so(signer: SessionTokenSigner) -> None:
+    """It still carries requests to devices; if it were not ready, no process would be, and nobody did."""
+    async with running_api(signer) as api:
+        assert (await api.get("/readyz", token=None)).json() == {"status": "ok", "database": "ok"}
+        api.database.is_there = False
+        api.clock.advance(1)
+        answer = await api.get("/readyz", token=None)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "database": "unavailable"})
+
+
 async def test_a_draining_process_is_not_ready_and_still_healthy(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         api.readiness.drain()
@@ -44,7 +54,7 @@ async def test_a_draining_process_is_not_ready_and_still_healthy(signer: Session
 
 async def test_however_often_readiness_is_asked_for_the_relay_is_asked_once_a_second() -> None:
     relay, clock = FakeRelay(), FakeClock()
-    readiness = Readiness(relay, clock)
+    readiness = Readiness(relay, FakeDatabase(), clock)
     assert await asyncio.gather(*(readiness.obstacle() for _ in range(50))) == [None] * 50
     assert relay.asked == 1
     clock.advance(0.9)

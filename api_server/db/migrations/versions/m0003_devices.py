@@ -119,11 +119,11 @@ def upgrade() -> None:
     op.create_table(
         "revocations",
         Column("kind", text(16), nullable=False),
-        Column("id", text(40), nullable=False),
         Column("team_id", text(40), nullable=False),
+        Column("id", text(64), nullable=False),
         Column("at", Time, nullable=False),
         Column("expires_at", Time, nullable=False),
-        PrimaryKeyConstraint("kind", "id"),
+        PrimaryKeyConstraint("kind", "team_id", "id"),
         if_not_exists=True,
         **OPTIONS,
     )
