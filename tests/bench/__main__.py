@@ -97,7 +97,7 @@ def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str
     load_rows = [row for row in rows if isinstance(row, LoadRow)]
     results: list[report.Result] = []
     with nginx(folder / "nginx") as service:
-        _fill(service, scale)
+        fill(service, scale)
         for number, (tls, line) in enumerate(dict.fromkeys((row.tls, row.line) for row in load_rows)):
             group = [row for row in load_rows if (row.tls, row.line) == (tls, line)]
             home = folder / f"group-{number}"
@@ -111,7 +111,7 @@ def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str
     return sorted(results, key=lambda result: [row.key for row in rows].index(result.row.key))
 
 
-def _fill(service: Nginx, scale: Scale) -> None:
+def fill(service: Nginx, scale: Scale) -> None:
     """The files that nginx serves: random bytes, so that nothing on the way can profit from what they are."""
     (service.files / SMALL_FILE).write_bytes(b"x" * SMALL_SIZE)
     block = os.urandom(1 << 20)

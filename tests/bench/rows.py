@@ -51,17 +51,17 @@ class Scale:
 
     rounds: int = 5
     bulk_bytes: int = 512 * _MIB
-    seconds: float = 4.0
+    seconds: float = 3.0
     warm_up: float = 1.0
     idle_tunnels: int = 5_000
     idle_seconds: float = 11.0
     """How long the tunnels are held: two probes of 5 s each."""
     idle_rounds: int = 3
     far_bytes: int = 64 * _MIB
-    fixed_bytes: int = 16 * _MIB
-    """For the side whose window does not grow: it takes 6 s for these at 100 ms."""
+    fixed_bytes: int = 8 * _MIB
+    """For the side whose window does not grow: it takes 5 s for these at 100 ms."""
     far_rounds: int = 3
-    curve_rates: tuple[int, ...] = (500, 1_000, 2_000, 4_000, 6_000, 8_000, 10_000)
+    curve_rates: tuple[int, ...] = (500, 1_000, 2_000, 4_000, 6_000, 8_000)
     curve_seconds: float = 2.0
     curve_rounds: int = 2
     few_tunnels: int = 100
