@@ -17,16 +17,19 @@ from typing import Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from tests.faults.demo_service import DemoServices, demo_services
 from tests.faults.load import Load
 from tests.stack.homeport import Agent, Api, Keys, Relay, agent, api, relay
 from tests.stack.process import Process
 
-__all__ = ["ALL", "Cluster", "Slot", "wait_for"]
+__all__ = ["ALL", "Cluster", "Slot", "only_in_faults", "wait_for"]
 
 ALL = os.environ.get("HOMEPORT_FAULTS") == "all"
 """`make faults`: everything, with the times and sizes that users meet. `make test`: a share of it, shortened."""
+
+only_in_faults = pytest.mark.skipif(not ALL, reason="make faults runs it; make test has a share")
 
 T = TypeVar("T", Relay, Api, Agent)
 

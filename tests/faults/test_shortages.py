@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.faults.cluster import Cluster, wait_for
+from tests.faults.cluster import Cluster, only_in_faults, wait_for
 from tests.stack.process import Process
 from tests.stack.raw_tcp import receive_exactly
 
@@ -26,9 +26,8 @@ ENOUGH = 60
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("shortages")
-    api = {"HOMEPORT_RELAY_PATIENCE": "1s", "HOMEPORT_REVOCATIONS_FILE": str(folder / "api-0" / "revocations.json")}
-    with Cluster(folder, apis=1, api_settings=api) as cluster:
+    api = {"HOMEPORT_RELAY_PATIENCE": "1s"}
+    with Cluster(tmp_path_factory.mktemp("shortages"), apis=1, api_settings=api) as cluster:
         yield cluster
 
 
@@ -119,7 +118,7 @@ def test_out_of_descriptors(cluster: Cluster, who: str) -> None:
 
 @pytest.mark.parametrize("who", WHO)
 def test_disk_full(cluster: Cluster, who: str) -> None:
-    """Not a byte can be written: no log, no ready file, no list of revocations."""
+    """Not a byte can be written: no log, no ready file, no row of the database."""
     process = process_of(cluster, who)
     size = process.log.stat().st_size
     with ExitStack() as stack, limited(process.pid, resource.RLIMIT_FSIZE, 0):
@@ -174,6 +173,7 @@ def close_session(cluster: Cluster) -> None:
     wait_for(lambda: cluster.sessions().get("cam", {}).get("id") not in (None, session), "back with a new session")
 
 
+@only_in_faults
 def test_out_of_memory_budget(tmp_path: Path) -> None:
     """Windows cannot grow, and nothing waits for readers that do not read: all goes on, slower; a reader that stops
     costs itself.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -40,16 +39,17 @@ class Lines:
         self._exit.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lines() -> Iterator[Lines]:
     lines = Lines()
     yield lines
     lines.close()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, lines: Lines) -> Iterator[Cluster]:
-    with Cluster(tmp_path, devices=("cam", "door"), apis=1, relay_settings=SETTINGS, tunnel=lines) as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, lines: Lines) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("takeover")
+    with Cluster(folder, devices=("cam", "door"), apis=1, relay_settings=SETTINGS, tunnel=lines) as cluster:
         yield cluster
 
 
