@@ -25,7 +25,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tunnel: str
     internal: str
     issuer: str | None
-    """Of the identity provider; null while nobody can sign in."""
+    """Of the identity provider; null where nobody can sign in."""
     pid: int
     """Of the supervisor: SIGTERM to it stops everything."""
     team: str

@@ -58,6 +58,13 @@ class UpSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True
     internal_port: Annotated[
         Port | None, Meta(description="Port on which the relay talks to the API; 0 for any free one.")
     ] = None
+    dev_idp_port: Annotated[
+        Port | None,
+        Meta(
+            description="Port of the sign-in for development, which runs while oidc_issuer is not set; by default any "
+            "free one, and from then on the same."
+        ),
+    ] = None
     demo: Annotated[bool, Meta(description="Run a demo device with a demo service.")] = True
     drain_grace: Annotated[
         Seconds, Meta(description="How long streams may go on after SIGTERM before they are cut.")

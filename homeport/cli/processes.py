@@ -162,7 +162,8 @@ def dev_idp(
     host: str, port: int, data_dir: Path | None, client_id: str, public_url: str | None, ready_file: Path | None
 ) -> None:
     """Run the OpenID provider for development alone: it asks for no password, and is for this machine only."""
-    from homeport.dev_idp.app import check_place, run
+    from homeport.dev_idp.app import run
+    from homeport.dev_idp.place import check_place
 
     def tell(issuer: str) -> None:
         emit({"pid": os.getpid(), "issuer": issuer}, lambda: click.echo(f"set HOMEPORT_OIDC_ISSUER={issuer}"))

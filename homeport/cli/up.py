@@ -39,6 +39,7 @@ def _port_option(name: str, help_text: str) -> Callable[[Callable[..., None]], C
 @_port_option("gateway", "Port of the gateway [default 3722].")
 @_port_option("tunnel", "Port that devices dial [default 3800].")
 @_port_option("internal", "Port on which the relay talks to the API [default 3801].")
+@_port_option("dev-idp", "Port of the sign-in for development, which runs while no oidc_issuer is set.")
 @click.option("--demo/--no-demo", default=None, help="Run a demo device, or none. [default --demo]")
 @click.option("--drain-grace", type=click.UNPROCESSED, metavar="TIME", help="Time for streams to end [default 10s].")
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings of all processes.")
@@ -62,7 +63,7 @@ def up(config: Path | None, **flags: object) -> None:
         admin_token = directory.make_keys()
         log = LogPrinter(
             sys.stderr,
-            [SUPERVISOR, "relay", "api", "demo", "agent"],
+            [SUPERVISOR, "relay", "api", "demo", "agent", "dev-idp"],
             colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
         )
 

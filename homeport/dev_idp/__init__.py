@@ -7,5 +7,6 @@ provider.py   what it decides, without I/O: requests, codes, tokens
 people.py     who may be chosen, in a file
 pages.py      what the browser shows
 service.py    HTTP around it
+place.py      where it may run
 app.py        the process
 """

@@ -14,37 +14,15 @@ from common.clock import SystemClock
 from common.crypto.errors import KeyFileError
 from common.crypto.keyfiles import ensure_secret
 from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
-from common.urls import is_loopback, is_loopback_url
-from homeport.dev_idp.errors import DevProviderRefusedError
 from homeport.dev_idp.people import DevPeople
 from homeport.dev_idp.provider import DevProvider, new_key
 from homeport.dev_idp.service import DevIdpService
 
-__all__ = ["check_place", "run"]
+__all__ = ["run"]
 
 _SHUTDOWN_TIMEOUT = 2.0
 _LOGOUT_TIMEOUT = 5.0
 """Seconds for the API to take a logout token."""
-
-
-def check_place(host: str, public_url: str | None) -> None:
-    """Whether the provider may run here.
-
-    Args:
-        host: address that it would listen on.
-        public_url: of the API that trusts it; None where that is not set.
-
-    Raises:
-        DevProviderRefusedError: it would be reachable from elsewhere, or the API is.
-    """
-    if not is_loopback(host):
-        raise DevProviderRefusedError(
-            f"the provider for development asks for no password and listens on this machine only, not on {host}"
-        )
-    if public_url is not None and not is_loopback_url(public_url):
-        raise DevProviderRefusedError(
-            f"the API is meant for others ({public_url}); set oidc_issuer to a provider that asks for passwords"
-        )
 
 
 def run(
@@ -56,7 +34,7 @@ def run(
     ready_file: Path | None,
     on_listening: Callable[[str], None],
 ) -> int:
-    """Serve until SIGTERM or SIGINT; `check_place` comes before.
+    """Serve until SIGTERM or SIGINT; `place.check_place` comes before.
 
     Args:
         host: address to listen on.

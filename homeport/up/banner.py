@@ -30,6 +30,8 @@ def banner(run: Run, data_dir: Path, admin_token: Path) -> str:
             curl_line(run, admin_token),
             "",
         ]
+    if run.issuer is not None:
+        lines += [f"  Sign in   {run.api}/api/auth/login?return_to=/api/auth/me", ""]
     lines += [
         f"  API       {run.api}/docs",
         f"  Devices   dial {run.tunnel}; to connect one of yours:",

@@ -62,6 +62,10 @@ class ServiceClient:
             assert self._token is not None
             return self._token
 
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._fetcher.aclose()
+
     async def _renew(self) -> None:
         metadata = await self._provider.metadata()
         grant = {"grant_type": "client_credentials"}

@@ -97,7 +97,7 @@ class FirstAdmin(Protocol):
 class TeamNames(Protocol):
     """Tells what teams are called."""
 
-    async def names_of(self, teams: frozenset[TeamId]) -> Mapping[TeamId, str]:
+    async def names_of(self, ids: frozenset[TeamId]) -> Mapping[TeamId, str]:
         """The names for people of those of the teams that exist.
 
         Raises:

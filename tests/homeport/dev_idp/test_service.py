@@ -18,9 +18,9 @@ from api_server.auth.oidc import Client, HttpxFetcher, RelyingParty
 from api_server.auth.oidc.errors import CodeRefusedError
 from common.clock import SystemClock
 from common.crypto.errors import KeyFileError
-from homeport.dev_idp.app import check_place
 from homeport.dev_idp.errors import DevProviderRefusedError
 from homeport.dev_idp.people import DevPeople
+from homeport.dev_idp.place import check_place
 from homeport.dev_idp.provider import DevProvider, new_key
 from homeport.dev_idp.service import DevIdpService
 

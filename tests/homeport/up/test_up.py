@@ -32,7 +32,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def test_run_json(up: Up) -> None:
     run = up.run
     assert set(run) >= {"api", "gateway", "tunnel", "internal", "issuer", "pid", "team", "demo_device", "demo_service"}
-    assert run["issuer"] is None
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", run["issuer"])
     assert run["pid"] == up.process.pid
     assert (run["team"], run["demo_device"], run["demo_service"]) == ("home", "demo", "demo")
     assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/tunnel", run["tunnel"])
@@ -63,10 +63,11 @@ def test_no_secret_in_logs_or_arguments(up: Up) -> None:
         up.token,
         (up.data_dir / "internal-key").read_text().strip(),
         (up.data_dir / "demo" / "session-token").read_text().strip(),
+        (up.data_dir / "cookie-keys").read_text().strip(),
     ]
     processes = [psutil.Process(up.process.pid), *psutil.Process(up.process.pid).children()]
     seen = "\n".join([*up.log.lines, *up.output.lines, *(" ".join(process.cmdline()) for process in processes)])
-    assert len(processes) == 5
+    assert len(processes) == 6
     assert not [secret for secret in secrets if secret in seen]
 
 
@@ -91,7 +92,7 @@ def test_a_port_in_use(tmp_path: Path, flag: str) -> None:
     assert not (tmp_path / "run.json").exists()
 
 
-@pytest.mark.parametrize("name", ["relay", "api", "agent", "demo"])
+@pytest.mark.parametrize("name", ["relay", "api", "agent", "demo", "dev-idp"])
 def test_a_killed_process_comes_back_where_it_was(up: Up, name: str) -> None:
     before, seen = up.run, len(up.log.lines)
     killed = up.child(name)
@@ -210,7 +211,7 @@ def test_the_lives_of_a_data_directory(tmp_path: Path) -> None:
     with running_up(tmp_path) as up:
         token, ports = up.token, [urlsplit(up.run[name]).port for name in PORT_FLAGS]
         children = psutil.Process(up.process.pid).children()
-        assert len(children) == 4
+        assert len(children) == 5
         with httpx.stream("GET", f"{up.demo_url}/bytes/40000000", headers=up.authorization, trust_env=False) as answer:
             chunks = answer.iter_raw()
             received = len(next(chunks))
@@ -228,7 +229,7 @@ def test_the_lives_of_a_data_directory(tmp_path: Path) -> None:
         assert [urlsplit(up.run[name]).port for name in PORT_FLAGS] == ports
         assert up.get(f"{up.demo_url}/status/204").status_code == 204
         watched = [os.pidfd_open(child.pid) for child in psutil.Process(up.process.pid).children()]
-        assert len(watched) == 4
+        assert len(watched) == 5
         up.process.kill()
         up.process.wait()
         while watched:

@@ -158,5 +158,5 @@ class FakeTeams:
     async def first_team(self) -> TeamId:
         return TeamId("home")
 
-    async def names_of(self, teams: frozenset[TeamId]) -> Mapping[TeamId, str]:
-        return {team: f"Team {team}" for team in teams}
+    async def names_of(self, ids: frozenset[TeamId]) -> Mapping[TeamId, str]:
+        return {team: f"Team {team}" for team in ids}
