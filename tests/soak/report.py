@@ -226,7 +226,7 @@ _INTRODUCTION = f"""\
 
 `make soak` runs the whole stack for half an hour under churn, faults and traffic of every kind, and fails if anything
 grows, hangs, goes wrong, or fails without a fault that explains it. `ARGS="--minutes 5"` makes it shorter. It takes no
-part in `make test`, but a run of half a minute of the same program does. This page is written by it.
+part in `make test`, but a quarter of a minute of the same program does. This page is written by it.
 
 One relay with TLS on its tunnels, two API servers, three devices with an agent each. Nothing is done to the agent or
 the line of the first device; the line of the second has every fault of the chaos proxy; the agent of the third is
