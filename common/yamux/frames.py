@@ -8,9 +8,9 @@ comparison of integers tells it from every other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
+from typing import NamedTuple
 
 from common.yamux.errors import RemoteProtocolError, Violation
 from common.yamux.events import Buffer
@@ -66,9 +66,11 @@ _TYPES = tuple(FrameType)
 _SYN, _ACK = Flag.SYN.value, Flag.ACK.value
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A header that this protocol knows; whether the stream's state allows it is another question."""
+class Header(NamedTuple):
+    """A header that this protocol knows; whether the stream's state allows it is another question.
+
+    A tuple, since a frozen dataclass takes a third of the time of `decode_header` to make.
+    """
 
     type: FrameType
     flags: int
