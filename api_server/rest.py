@@ -7,7 +7,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from api_server.auth.endpoints import AuthEndpoints
+from api_server.audit.endpoints import AuditEndpoints
+from api_server.audit.store import AuditReader
 from api_server.auth.signin.endpoints import SignInEndpoints
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.interfaces import Revoker
@@ -28,7 +29,8 @@ __all__ = ["rest_document", "rest_routes"]
 
 def rest_routes(
     *,
-    sign_in: SignInEndpoints | None = None,
+    sign_in: SignInEndpoints,
+    audit: AuditReader,
     store: Store,
     revoker: Revoker,
     signer: SessionTokenSigner,
@@ -45,6 +47,7 @@ def rest_routes(
 
     Args:
         sign_in: of people.
+        audit: what was done.
         store: who is connected.
         revoker: the relay.
         signer: of session tokens.
@@ -58,7 +61,8 @@ def rest_routes(
         heartbeat: seconds of silence on an event stream.
     """
     routes = [
-        *(AuthEndpoints().routes() if sign_in is None else sign_in.routes()),
+        *sign_in.routes(),
+        *AuditEndpoints(audit).routes(),
         *DeviceEndpoints(
             signer=signer,
             revoker=revoker,
@@ -79,6 +83,7 @@ def rest_document() -> dict[str, Any]:
     absent: Any = None  # nothing is called: a description needs none of what the handlers work with
     routes = rest_routes(
         sign_in=SignInEndpoints(absent, absent, absent, absent, absent),
+        audit=absent,
         store=absent,
         revoker=absent,
         signer=absent,

@@ -20,6 +20,7 @@ import ssl
 from api_server.audit.checkpoints import Checkpoints, CheckpointTask
 from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
+from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.db.database import Database
 from api_server.devices.ledger import RevocationLedger
@@ -118,6 +119,7 @@ class ApiServer:
             application.build(
                 rest_routes(
                     sign_in=self._sign_in.endpoints,
+                    audit=AuditStore(self._database),
                     store=store,
                     revoker=self._revocations,
                     signer=SessionTokenSigner.from_file(settings.session_signing_key_file),

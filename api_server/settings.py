@@ -16,11 +16,7 @@ from common.secret import Secret
 from common.settings import Bytes, Port, Seconds
 from common.urls import is_loopback_url, is_usable
 
-__all__ = ["AUDIT_KEYS", "AUDIT_PUBLIC_KEYS", "ApiSettings"]
-
-AUDIT_KEYS = "audit-signing-keys.json"
-AUDIT_PUBLIC_KEYS = "audit-keys.json"
-"""In the data directory; the public keys are for whoever verifies the log."""
+__all__ = ["ApiSettings"]
 
 
 class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
@@ -121,13 +117,6 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         Seconds, Meta(description="Longest life of a session token that may be asked for.")
     ] = 366 * 24 * 3600.0
 
-    audit_key_file: Annotated[
-        Path | None,
-        Meta(
-            description="File (mode 0600) with the private keys that sign checkpoints of the audit log; the first one "
-            "signs. By default audit-signing-keys.json in data_dir."
-        ),
-    ] = None
     database_pool_size: Annotated[
         int, Meta(ge=1, le=1000, description="Most connections to the database at a time, of each process.")
     ] = 10
@@ -216,18 +205,6 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
             raise ValueError("session_idle must be a second at least, and not exceed session_lifetime")
         if self.oidc_service_client_id is not None and self.oidc_service_client_secret is None:
             raise ValueError("oidc_service_client_secret is needed for oidc_service_client_id")
-
-    def audit_key(self) -> Path:
-        """The file of the keys that sign checkpoints.
-
-        Raises:
-            ValueError: neither it nor its folder is given.
-        """
-        if self.audit_key_file is not None:
-            return self.audit_key_file
-        if self.data_dir is None:
-            raise ValueError("audit_key_file is needed, or data_dir")
-        return self.data_dir / AUDIT_KEYS
 
 
 _URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {

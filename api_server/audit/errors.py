@@ -2,8 +2,7 @@
 
 HomeportError
 └── AuditError
-    ├── AuditLogBrokenError       500 audit_log_broken     its end is missing: nothing is written, so nothing is done
-    └── AuditVerificationError    500 audit_log_altered    `homeport audit verify` has found that it was altered
+    └── AuditLogBrokenError    500 audit_log_broken    its end is missing: nothing is written, so nothing is done
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import ClassVar
 
 from common.errors import HomeportError
 
-__all__ = ["AuditError", "AuditLogBrokenError", "AuditVerificationError"]
+__all__ = ["AuditError", "AuditLogBrokenError"]
 
 
 class AuditError(HomeportError):
@@ -24,10 +23,3 @@ class AuditLogBrokenError(AuditError):
 
     code: ClassVar[str] = "audit_log_broken"
     title: ClassVar[str] = "The audit log cannot be written"
-
-
-class AuditVerificationError(AuditError):
-    """The log is not as it was written."""
-
-    code: ClassVar[str] = "audit_log_altered"
-    title: ClassVar[str] = "The audit log was altered"

@@ -69,20 +69,23 @@ class Database:
         self._closed = False
 
     @classmethod
-    def connect(cls, url: Secret | str, *, pool_size: int = 10, deadline: float = 30.0) -> Database:
+    def connect(
+        cls, url: Secret | str, *, pool_size: int = 10, deadline: float = 30.0, must_exist: bool = False
+    ) -> Database:
         """A database by its URL. Nothing is sent yet; `check` finds out whether it is there.
 
         Args:
             url: `sqlite:////path/to/file`, `postgresql+psycopg://...`, `mysql+asyncmy://...`.
             pool_size: most connections at a time.
             deadline: seconds in which one transaction must be over, the wait for a connection included.
+            must_exist: a file of SQLite must be there; otherwise an empty one is made.
 
         Raises:
             DatabaseUrlError: it names no database that can be used.
-            DatabaseUnavailableError: the file of SQLite cannot be made.
+            DatabaseUnavailableError: the file of SQLite is not there, or cannot be made.
         """
         parsed = parse_url(url)
-        engine = new_engine(parsed, pool_size=pool_size, deadline=deadline)
+        engine = new_engine(parsed, pool_size=pool_size, deadline=deadline, must_exist=must_exist)
         return cls(engine, kind_of(parsed), shown(parsed), deadline=deadline)
 
     async def __aenter__(self) -> Database:

@@ -105,16 +105,17 @@ def shown(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
-def new_engine(url: URL, *, pool_size: int, deadline: float) -> AsyncEngine:
+def new_engine(url: URL, *, pool_size: int, deadline: float, must_exist: bool) -> AsyncEngine:
     """An engine; it connects when it is first used.
 
     Args:
         url: as `parse_url` gave it.
         pool_size: most connections at a time.
         deadline: seconds in which a transaction must be over.
+        must_exist: do not make a file of SQLite.
 
     Raises:
-        DatabaseUnavailableError: the file of SQLite cannot be made.
+        DatabaseUnavailableError: the file of SQLite is not there, or cannot be made.
     """
     options: dict[str, Any] = {
         "pool_size": pool_size,
@@ -124,7 +125,7 @@ def new_engine(url: URL, *, pool_size: int, deadline: float) -> AsyncEngine:
     match kind_of(url):
         case Kind.SQLITE:
             assert url.database is not None
-            _make_private(Path(url.database))
+            _open_private(Path(url.database), 0 if must_exist else os.O_CREAT)
             engine = create_async_engine(url, connect_args={"timeout": min(_BUSY_TIMEOUT, deadline)}, **options)
             event.listen(engine.sync_engine, "connect", _on_sqlite_connect)
             event.listen(engine.sync_engine, "begin", _on_sqlite_begin)
@@ -146,10 +147,10 @@ def new_engine(url: URL, *, pool_size: int, deadline: float) -> AsyncEngine:
     )
 
 
-def _make_private(path: Path) -> None:
+def _open_private(path: Path, create: int) -> None:
     """A file that only we can read, before SQLite makes one that others can. Its -wal and -shm get the same mode."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | create | os.O_CLOEXEC, 0o600))
     except OSError as exc:
         raise DatabaseUnavailableError(f"the database {path} cannot be opened: {exc.strerror}") from exc
 

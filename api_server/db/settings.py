@@ -1,4 +1,4 @@
-"""Where the database is: what the API server and the commands that work on its database are told alike."""
+"""Where the database is, and the keys of its audit log; the API server and the commands for it are told alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from msgspec import Meta
 from common.secret import Secret
 from common.settings import Settings
 
-__all__ = ["DatabaseSettings"]
+__all__ = ["AUDIT_KEYS", "AUDIT_PUBLIC_KEYS", "DatabaseSettings"]
+
+AUDIT_KEYS = "audit-signing-keys.json"
+AUDIT_PUBLIC_KEYS = "audit-keys.json"
+"""In the data directory; the public keys are for whoever verifies the log."""
 
 _FILE = "homeport.db"
 
@@ -32,6 +36,14 @@ class DatabaseSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = None
 
+    audit_key_file: Annotated[
+        Path | None,
+        Meta(
+            description="File (mode 0600) with the private keys that sign checkpoints of the audit log; the first one "
+            "signs. By default audit-signing-keys.json in data_dir."
+        ),
+    ] = None
+
     def database(self) -> Secret:
         """The URL in effect.
 
@@ -43,3 +55,15 @@ class DatabaseSettings(Settings, frozen=True, kw_only=True):
         if self.data_dir is None:
             raise ValueError("database_url is needed, or data_dir")
         return Secret(f"sqlite:///{(self.data_dir / _FILE).absolute()}")
+
+    def audit_key(self) -> Path:
+        """The file of the keys that sign checkpoints.
+
+        Raises:
+            ValueError: neither it nor its folder is given.
+        """
+        if self.audit_key_file is not None:
+            return self.audit_key_file
+        if self.data_dir is None:
+            raise ValueError("audit_key_file is needed, or data_dir")
+        return self.data_dir / AUDIT_KEYS

@@ -25,6 +25,8 @@ _COMMANDS = {
     "devices": "homeport.cli.devices",
     "forward": "homeport.cli.forward",
     "keys": "homeport.cli.keys",
+    "db": "homeport.cli.db",
+    "audit": "homeport.cli.audit",
     "config": "homeport.cli.config",
     "doctor": "homeport.cli.doctor",
     "version": "homeport.cli.version",

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from api_server.auth.signin.cookie_keys import ensure_cookie_keys
-from api_server.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS
+from api_server.db.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret, write_public, write_secret

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from api_server.audit.store import AuditReader, Filter, Recorded
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.interfaces import Action, Authenticator, CookieAuthenticator, Identity, Pending
 from api_server.auth.signin.endpoints import SignInEndpoints
@@ -38,6 +39,13 @@ BOTH_TEAMS = new_api_token()
 NO_TEAM = new_api_token()
 LIMIT = 4096
 """Bytes of a body."""
+
+
+class FakeAudit:
+    """An audit log without entries."""
+
+    async def page(self, wanted: Filter, *, limit: int, before: int | None) -> list[Recorded]:
+        return []
 
 
 class FakeAuthenticator:
@@ -112,6 +120,7 @@ async def running_api(
     more: list[Route] | None = None,
     authenticator: Authenticator | None = None,
     sign_in: SignInEndpoints | None = None,
+    audit: AuditReader | None = None,
     sessions: CookieAuthenticator | None = None,
     heartbeat: float = 15.0,
     public_origin: str | None = None,
@@ -138,6 +147,7 @@ async def running_api(
     readiness = Readiness(relay, database, clock)
     routes = rest_routes(
         sign_in=sign_in if sign_in is not None else nobody_signs_in(clock),
+        audit=audit if audit is not None else FakeAudit(),
         store=store,
         revoker=relay,
         signer=signer,
