@@ -148,6 +148,9 @@ class GatewayMetrics:
         forwarder = self._dialer.forwarder
         yield CounterMetricFamily("homeport_gateway_streams_opened", "Streams opened at the relay.", forwarder.opened)
         yield CounterMetricFamily("homeport_gateway_streams_refused", "Opens that failed.", forwarder.refused)
+        absence = self._dialer.absence
+        yield GaugeMetricFamily("homeport_gateway_waiting", "Requests that wait for the relay.", absence.waiting)
+        yield CounterMetricFamily("homeport_gateway_waits", "Times that one waited for the relay.", absence.waited)
         pool = self._dialer.pool.statistics()
         yield GaugeMetricFamily("homeport_gateway_streams_idle", "Streams kept for the next request.", pool.idle)
         yield CounterMetricFamily("homeport_gateway_streams_reused", "Streams taken from the pool.", pool.reused)

@@ -51,12 +51,12 @@ class ServiceDialer:
         absence: knows when to wait for the relay; None: never.
     """
 
-    __slots__ = ("_absence", "directory", "forwarder", "pool")
+    __slots__ = ("absence", "directory", "forwarder", "pool")
 
     def __init__(
         self, directory: SessionDirectory, forwarder: Forwarder, pool: StreamPool, absence: Absence | None = None
     ) -> None:
-        self._absence = absence if absence is not None else Absence(clock=SystemClock(), patience=_IMPATIENT)
+        self.absence = absence if absence is not None else Absence(clock=SystemClock(), patience=_IMPATIENT)
         self.directory = directory
         self.forwarder = forwarder
         self.pool = pool
@@ -76,7 +76,7 @@ class ServiceDialer:
         try:
             location = self.directory.get_nowait(team, device)
         except DeviceOfflineError:
-            if self._absence.deadline(team, device) <= now:
+            if self.absence.deadline(team, device) <= now:
                 raise
             return None
         return None if location is None else self.pool.take(location.session_id, service, now, max_idle)
@@ -132,7 +132,7 @@ class ServiceDialer:
 
     async def _patiently(self, team: TeamId, device: str, attempt: Callable[[], Awaitable[RelayStream]]) -> RelayStream:
         """Try until there is a stream, or nothing to wait for."""
-        absence = self._absence
+        absence = self.absence
         began: float | None = None
         vanished_at: float | None = None
         while True:
