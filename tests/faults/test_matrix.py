@@ -70,7 +70,7 @@ def _parameters() -> Iterator[object]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("stage", "cells"), list(_parameters()), indirect=["stage"])
+@pytest.mark.parametrize(("stage", "cells"), list(_parameters()), indirect=["stage"], scope="module")
 def test_cells_end_as_the_table_says(stage: Stage, cells: Sequence[Cell]) -> None:
     running, table = stage.rig, outcomes()
     results = running.batch(cells)
@@ -87,7 +87,7 @@ def test_cells_end_as_the_table_says(stage: Stage, cells: Sequence[Cell]) -> Non
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("stage", [False], indirect=True)
+@pytest.mark.parametrize("stage", [False], indirect=True, scope="module")
 @pytest.mark.parametrize("fault", ["both reset", "both stall"])
 def test_the_hop_between_gateway_and_relay_breaks_and_no_tunnel_with_it(stage: Stage, fault: str) -> None:
     running = stage.rig
