@@ -46,7 +46,7 @@ _ROUNDS = 3
 _PAGE = b"x" * 200
 _FIELDS = b"Server: nginx/1.22.1\r\nDate: Sun, 22 Nov 2026 00:00:00 GMT\r\nContent-Type: text/html\r\n"
 _TAIL = b'Last-Modified: Sun, 22 Nov 2026 00:00:00 GMT\r\nConnection: keep-alive\r\nETag: "637c0000-c8"\r\n\r\n'
-_SMALL = b"HTTP/1.1 200 OK\r\n" + _FIELDS + b"Content-Length: %d\r\n" % len(_PAGE) + _TAIL + _PAGE
+SMALL = b"HTTP/1.1 200 OK\r\n" + _FIELDS + b"Content-Length: %d\r\n" % len(_PAGE) + _TAIL + _PAGE
 _BLOCK = bytes(256 * 1024)
 _CHUNK = b"10000\r\n" + bytes(0x10000) + b"\r\n"
 
@@ -68,7 +68,7 @@ class Far(asyncio.Protocol):
         if self.left:
             self.left -= len(data)
             if self.left == 0:
-                self.transport.write(_SMALL)
+                self.transport.write(SMALL)
         elif not self.opened:
             self.opened = True
             switching = b"HTTP/1.1 101 .\r\nConnection: Upgrade\r\nUpgrade: homeport-stream\r\n\r\n"
@@ -77,10 +77,10 @@ class Far(asyncio.Protocol):
             if rest:
                 self.data_received(rest)
         elif data.startswith(b"GET /small"):
-            self.transport.write(_SMALL)
+            self.transport.write(SMALL)
         elif data.startswith(b"GET /varied"):
             self.number += 1
-            self.transport.write(_SMALL.replace(b"637c", b"%04x" % (self.number & 0xFFFF)))
+            self.transport.write(SMALL.replace(b"637c", b"%04x" % (self.number & 0xFFFF)))
         elif data.startswith(b"POST"):
             head, _, body = data.partition(b"\r\n\r\n")
             self.left = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]) - len(body)

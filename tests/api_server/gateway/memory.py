@@ -98,7 +98,8 @@ class _Waiting:
 class Memory:
     """One connection, and one stream to the service `web` of the device `cam`, over and over again."""
 
-    def __init__(self, *, limits: GatewayLimits | None = None) -> None:
+    def __init__(self, *, limits: GatewayLimits | None = None, wire: type[Wire] = Wire) -> None:
+        self._wire = wire
         clock = FakeClock()
         self.authenticator = FakeAuthenticator()
 
@@ -127,14 +128,13 @@ class Memory:
 
     def connect(self, address: str) -> tuple[Wire, ClientConnection]:
         """One more client, from that address."""
-        wire, connection = Wire(address), ClientConnection(self.core, self.registry)
+        wire, connection = self._wire(address), ClientConnection(self.core, self.registry)
         connection.connection_made(wire)  # type: ignore[arg-type]
         return wire, connection
 
-    @staticmethod
-    def _open() -> tuple[RelayStream, Wire]:
+    def _open(self) -> tuple[RelayStream, Wire]:
         stream = RelayStream(SESSION, WEB, request=b"open", answered=_Answered())  # type: ignore[arg-type]
-        wire = Wire()
+        wire = self._wire()
         stream.connection_made(wire)  # type: ignore[arg-type]
         stream.data_received(b"HTTP/1.1 101 .\r\nConnection: Upgrade\r\nUpgrade: homeport-stream\r\n\r\n")
         wire.written.clear()
