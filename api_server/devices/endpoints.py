@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from api_server.auth.interfaces import Action
+from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.errors import DeviceNotFoundError
 from api_server.devices.interfaces import Revoker
 from api_server.http.errors import ValidationFailedError
@@ -119,7 +120,7 @@ class DeviceEndpoints:
                 handler=self.revoke_session_token,
                 action=Action.DEVICES_CHANGE,
                 status=204,
-                errors=(DeviceNotFoundError, RelayUnavailableError),
+                errors=(DeviceNotFoundError, RelayUnavailableError, DatabaseUnavailableError),
             ),
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -62,6 +63,15 @@ def test_its_hash_is_sha_256_of_that() -> None:
 def test_a_checkpoint_is_encoded_as_documented() -> None:
     checkpoint = Checkpoint(seq=100, hash="ab", time=5, key_id="key")
     assert checkpoint_bytes(checkpoint) == b"27:homeport-audit-checkpoint-1,3:100,2:ab,1:5,3:key,"
+
+
+def test_the_verifier_on_the_page_of_the_reference_is_right() -> None:
+    """It is what others are told to write."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "audit.md").read_text()
+    (_, code) = page.split("```python\n")
+    names: dict[str, Any] = {"hashlib": hashlib, "COLUMNS": [field.name for field in dataclasses.fields(Row)]}
+    exec(code.split("```")[0], names)
+    assert names["hash_of"](dataclasses.asdict(ROW)) == hash_of(ROW)
 
 
 @given(rows, rows)
