@@ -425,6 +425,7 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
                     environment=_times("AGENT", slowness),
                 )
             )
+        keys.session_token("first")  # msgspec looks at a type when it first meets it, and crashes if two threads do
         with ThreadPoolExecutor(4) as pool:
             agents = [running.result() for running in [pool.submit(stack.enter_context, each) for each in starting]]
         check = LeakCheck(
