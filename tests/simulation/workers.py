@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,9 @@ __all__ = ["PLANT", "Verdict", "judge", "verdicts"]
 
 PLANT = "HOMEPORT_SIMULATION_PLANT"
 """Set: a fault is planted into each scenario that the oracles are not told of, to show that they notice."""
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2): a worker does not outlive whoever started it, who may be killed."""
 
 HANGS = 120.0
 """Seconds of real time after which a scenario is taken to go round in circles: its process says where, and ends."""
@@ -69,6 +74,7 @@ _installation: Installation
 
 def _begin(folder: str) -> None:
     global _installation  # the only way from an initializer to its worker
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _installation = Installation(Path(tempfile.mkdtemp(dir=folder)), devices=MAX_DEVICES)
 
 
