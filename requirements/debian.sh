@@ -24,6 +24,8 @@ command_from git git
 command_from nginx nginx-light
 command_from chromium chromium
 command_from go golang-go
+command_from node nodejs
+command_from npm npm
 command_from psql postgresql-client
 folder_from '/usr/lib/postgresql/*/bin/postgres' postgresql
 # The server without what would start one by itself.
