@@ -37,7 +37,8 @@ def mariadb() -> Iterator[MariaDB]:
     home = Path(tempfile.mkdtemp(prefix="homeport-mariadb-", dir="/tmp"))
     try:
         initialise = [tool("mariadb-install-db"), "--no-defaults", f"--user={user}", f"--datadir={home / 'data'}"]
-        initialise += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
+        # --rpm: do not hand files of the package to another user.
+        initialise += ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--rpm"]
         with Process("mariadb-install-db", initialise, folder=home) as process:
             if process.wait(seconds=120) != 0:
                 raise RuntimeError(f"mariadb-install-db failed:\n{process.log.read_text()}")

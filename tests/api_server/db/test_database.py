@@ -331,3 +331,31 @@ async def test_sqlite_waits_for_another_process_and_then_says_busy(fresh_databas
 
             await holder.write(work)
             await other.write(_add_once)
+
+
+_WHO_AM_I = {Kind.POSTGRESQL: "SELECT pg_backend_pid()", Kind.MARIADB: "SELECT CONNECTION_ID()"}
+_KILL = {Kind.POSTGRESQL: "SELECT pg_terminate_backend({})", Kind.MARIADB: "KILL {}"}
+
+
+@pytest.mark.parametrize("database_kind", list(_KILL), ids=["postgresql", "mariadb"])
+async def test_a_connection_that_is_cut_is_unavailable_once_and_then_replaced(
+    database: Database, database_url: str
+) -> None:
+    async with Database.connect(database_url, pool_size=1) as other:
+
+        async def cut(number: int) -> None:
+            await database.read(lambda tx: tx.exec_driver_sql(_KILL[database.kind].format(number)))
+
+        async def who(tx: AsyncConnection) -> int:
+            return int((await tx.exec_driver_sql(_WHO_AM_I[database.kind])).scalar_one())
+
+        async def cut_within(tx: AsyncConnection) -> None:
+            await _add_once(tx, "cut")
+            await cut(await who(tx))
+            await _add_once(tx, "more")
+
+        with pytest.raises(DatabaseUnavailableError):
+            await other.write(cut_within)
+        await cut(await other.read(who))  # while it is idle: nobody notices
+        await other.write(lambda tx: _add_once(tx, "after"))
+    assert await database.read(_keys) == ["after"]
