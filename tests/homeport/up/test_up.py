@@ -300,3 +300,10 @@ def test_settings_of_the_environment_reach_the_processes(tmp_path: Path) -> None
         assert up.run["team"] == "office"
         (item,) = json.loads(up.command("sessions", "list", "--json").stdout)["items"]
         assert (item["team"], item["relay"]) == ("office", "the-relay")
+
+
+def test_its_database_has_the_newest_schema_and_its_audit_log_is_intact(up: Up) -> None:
+    schema = json.loads(up.command("db", "current", "--json").stdout)
+    assert schema["schema"] == schema["needed"]
+    assert json.loads(up.command("audit", "verify", "--json").stdout)["intact"]
+    assert stat.S_IMODE((up.data_dir / "homeport.db").stat().st_mode) == 0o600
