@@ -61,7 +61,9 @@ def verdicts(seeds: Sequence[int]) -> Iterator[Mapping[int, Future[Verdict]]]:
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="homeport-simulation-") as folder,
-        ProcessPoolExecutor(min(cores, len(seeds)), context, initializer=_begin, initargs=(folder,)) as pool,
+        ProcessPoolExecutor(
+            min(cores, len(seeds)), context, initializer=_begin, initargs=(folder, os.getpid())
+        ) as pool,
     ):
         try:
             yield {seed: pool.submit(_judge, seed) for seed in seeds}
@@ -72,9 +74,11 @@ def verdicts(seeds: Sequence[int]) -> Iterator[Mapping[int, Future[Verdict]]]:
 _installation: Installation
 
 
-def _begin(folder: str) -> None:
+def _begin(folder: str, parent: int) -> None:
     global _installation  # the only way from an initializer to its worker
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before it could be asked for
+        os._exit(1)
     _installation = Installation(Path(tempfile.mkdtemp(dir=folder)), devices=MAX_DEVICES)
 
 
