@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -43,12 +44,16 @@ from api_server.http.problems import problem_response
 from api_server.http.public import PUBLIC
 from api_server.http.routes import Caller, Route, authorise
 from common.errors import HomeportError
+from common.ids import TeamId
 from common.logging import Logger, get_logger
 
 __all__ = ["RestApplication"]
 
 _NO_IDENTITY = Identity(kind="service", id="", name="nobody", teams={})
 """Who calls a public route. It may do nothing."""
+
+_WATCH_INTERVAL = 0.5
+"""Seconds between two looks at whether somebody who follows a stream is still signed in."""
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -156,6 +161,30 @@ class RestApplication:
         request[_BY_COOKIE] = True
         return identity
 
+    async def _while_signed_in(
+        self, request: web.Request, route: Route, teams: frozenset[TeamId], handling: Awaitable[Any]
+    ) -> Any:
+        """Answer by a stream, which is cut when the person is signed out, or may not have it any more."""
+        watch = asyncio.get_running_loop().create_task(self._watch(request, route, teams), name="watch a session")
+        try:
+            return await handling
+        finally:
+            watch.cancel()
+
+    async def _watch(self, request: web.Request, route: Route, teams: frozenset[TeamId]) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL)
+            try:
+                identity = await self._identify_person(request)
+            except UnauthenticatedError:
+                break
+            except HomeportError:
+                continue  # the database is away: new requests are refused, what is open stays
+            if route.action is not None and not all(identity.may(route.action, team) for team in teams):
+                break
+        if request.transport is not None:
+            request.transport.abort()
+
     def _endpoint(self, route: Route) -> _Next:
         """The handler as aiohttp calls it. All that can be found out about it once is found out here."""
         parameters = route.parameters
@@ -187,7 +216,10 @@ class RestApplication:
                 )
             if wants_request:
                 arguments["request"] = request
-            result = await route.handler(**arguments)
+            if route.media_type == "text/event-stream" and _BY_COOKIE in request:
+                result = await self._while_signed_in(request, route, teams, route.handler(**arguments))
+            else:
+                result = await route.handler(**arguments)
             if isinstance(result, web.StreamResponse):
                 return result
             if result is None:

@@ -33,6 +33,8 @@ class DatabaseMemberships:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._first_team: TeamId | None = None
+        """Once known, it is known for good: the row is written once."""
 
     async def prepare(self, team: TeamId) -> None:
         """Have an installation whose first team is `team`. One that is there already stays as it is.
@@ -69,7 +71,9 @@ class DatabaseMemberships:
         async def work(tx: AsyncConnection) -> TeamId:
             return TeamId((await tx.execute(select(installation.c.team))).scalar_one())
 
-        return await self._database.read(work)
+        if self._first_team is None:
+            self._first_team = await self._database.read(work)
+        return self._first_team
 
     async def names_of(self, ids: frozenset[TeamId]) -> Mapping[TeamId, str]:
         """The names for people of those of the teams that exist."""

@@ -258,6 +258,25 @@ async def test_s3_the_provider_signs_somebody_out(signer: SessionTokenSigner) ->
         assert code_of(await stage.log_out(stage.provider.logout_token())) == (400, "logout_token_replayed")
 
 
+@pytest.mark.parametrize("how", ["signed out", "role taken away"])
+async def test_s3_a_stream_of_events_is_cut_too(signer: SessionTokenSigner, how: str) -> None:
+    async with staged(signer) as stage:
+        browser = await stage.browser()
+        await browser.sign_in()
+        async with browser.http.stream("GET", "/api/events?team=home") as answer:
+            assert answer.status_code == 200
+            lines = answer.aiter_lines()
+            assert await anext(lines) == "retry: 2000"
+            if how == "signed out":
+                assert (await stage.log_out(stage.provider.logout_token())).status_code == 200
+            else:
+                stage.teams.roles = {}
+                stage.clock.advance(1.0)
+            with pytest.raises(httpx.HTTPError):
+                async for _ in lines:
+                    pass
+
+
 async def test_s3_another_process_notices_within_a_second(signer: SessionTokenSigner) -> None:
     async with staged(signer) as stage:
         browser = await stage.browser()
