@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Iterator
 
 import pytest
 
-from common.loopback import is_loopback, send_without_pacing
+from common.loopback import CONGESTION_CONTROL, is_loopback, send_without_pacing
+from common.tunnel.on_asyncio.connection import prepare_socket
+from common.tunnel.on_trio.transport import SocketTransport
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,26 @@ def test_a_socket_that_is_gone_is_left_alone() -> None:
     sock = socket.socket()
     sock.close()
     send_without_pacing(sock, ("127.0.0.1", 80))
+
+
+@pytest.fixture
+def connection() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+        yield sock
+
+
+def test_an_agents_tunnel_over_loopback_is_not_paced(connection: socket.socket) -> None:
+    SocketTransport(connection)
+    assert congestion_control(connection) == CONGESTION_CONTROL
+
+
+class Accepted(asyncio.BaseTransport):
+    """What a relay's transport says of its connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__({"socket": sock, "peername": sock.getpeername()})
+
+
+def test_a_relays_tunnel_over_loopback_is_not_paced(connection: socket.socket) -> None:
+    prepare_socket(Accepted(connection))
+    assert congestion_control(connection) == CONGESTION_CONTROL

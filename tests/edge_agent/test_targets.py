@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from common.loopback import CONGESTION_CONTROL
 from edge_agent.errors import (
     StreamLimitError,
     TargetError,
@@ -53,6 +54,8 @@ async def test_little_is_queued_of_a_service_on_this_machine(host: str) -> None:
         with sock:
             # socket(7): the kernel doubles the value that is set. By itself it would grow up to tcp_rmem[2].
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * QUEUE_AT_HOME
+            congestion_control = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+            assert congestion_control.rstrip(b"\0") == CONGESTION_CONTROL
 
 
 async def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
