@@ -36,7 +36,7 @@ TIMES = {
     "RELAY": {
         "DEAD_AFTER": DEAD_AFTER,
         "PROBE_INTERVAL": 0.5,
-        "STREAM_IDLE_TIMEOUT": 6.0,
+        "STREAM_IDLE_TIMEOUT": 5.0,
         "HANDSHAKE_TIMEOUT": 4.0,
         "HEAD_TIMEOUT": 4.0,
         "DRAIN_GRACE": 1.0,
