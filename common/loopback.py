@@ -32,8 +32,8 @@ def send_without_pacing(sock: Socket, peer: object) -> None:
     """Let a TCP connection to the loopback interface send as fast as its peer reads; others stay as they are.
 
     A congestion control that paces, such as BBR, which many hosts have as their default, sends a bulk transfer by the
-    clock: a timer and a wake-up for every few packets, on an interface that has nothing to congest. It cost a fifth of
-    the CPU a GiB of every process on the way.
+    clock: a timer and a wake-up for every few packets, on an interface that has nothing to congest. It cost a
+    tenth to a fifth of the CPU a GiB of every process on the way.
 
     Args:
         sock: its socket.
