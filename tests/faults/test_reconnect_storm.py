@@ -20,18 +20,18 @@ import pytest
 from tests.faults.light_agents import Attempt, LightAgents, allow_open_files, light_agents, session_tokens
 from tests.stack.homeport import Keys, Relay, relay
 
-AGENTS, PER_SECOND, BURST = (5_000, 400, 100) if os.environ.get("HOMEPORT_FAULTS") == "all" else (1_000, 150, 50)
-BASE, MAXIMUM = 1.0, 5.0
+AGENTS, PER_SECOND, BURST = (5_000, 500, 100) if os.environ.get("HOMEPORT_FAULTS") == "all" else (1_000, 150, 50)
+BASE, MAXIMUM = 1.0, 10.0
 """Ceilings of the back-off, seconds. The agent's are 1 and 60, and it forgets its failures only after a healthy minute:
 here two storms have to pass in one.
 """
-PATIENCE = 120.0
+PATIENCE = 240.0
 ANSWER_WITHIN = 30.0
 """Seconds. The whole storm arrives in one, a refusal costs the relay half a millisecond of a core, and the agents and
 the rest of the tests share two with it; what is asserted is that every check is answered, in its turn.
 """
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 class HealthChecks:
@@ -164,7 +164,9 @@ def check_storm(running: Relay, keys: Keys, agents: LightAgents, began: float) -
     storm = [attempt for attempt in agents.history() if attempt.due >= began]
     outcomes = Counter(attempt.outcome for attempt in storm)
     assert outcomes["connected"] == AGENTS
-    assert outcomes["rate_limited"] >= handshakes(running, keys, "rate_limited") - refused_before > 0
+    # A dial whose plan was made before the storm, or whose connection broke before it was answered, counts at one end.
+    assert outcomes["rate_limited"] > 0
+    assert handshakes(running, keys, "rate_limited") > refused_before
     assert set(outcomes) <= {"connected", "rate_limited", "failed"}
     check_spread(storm)
 

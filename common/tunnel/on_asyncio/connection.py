@@ -209,7 +209,7 @@ class SharedBufferConnection(_Connection, asyncio.BufferedProtocol):
         core.receive(self._buffer[:nbytes])
         if core.finished:
             self._flush()
-        elif nbytes >= COUNTED and core.moved(nbytes, self):
+        elif nbytes >= COUNTED and core.moved(nbytes, self) and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def go_on(self) -> None:

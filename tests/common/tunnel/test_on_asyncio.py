@@ -212,6 +212,9 @@ class FakeTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert (high, low) == (1, 0)
 
+    def get_write_buffer_size(self) -> int:
+        return max(0, -self.room)
+
     def write(self, data: Any) -> None:
         self.writelines([data])
 
