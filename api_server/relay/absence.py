@@ -123,7 +123,7 @@ class Absence:
                 self._left[key] = None
         for remembered in (self._left, self._sent_away):
             while len(remembered) > _MAX_REMEMBERED:
-                del remembered[next(iter(remembered))]  # type: ignore[attr-defined]
+                del remembered[next(iter(remembered))]
         self._tell()
 
     # Requests
