@@ -132,7 +132,8 @@ async def test_a_request_that_is_lost_as_its_service_is_reached_leaves_nothing()
     async with trio.open_nursery() as nursery:
         dispatch = Dispatcher(ServiceList([service]), nursery, max_streams=10)
         dispatch.handle(request)
-        await dispatch.wait_idle()
+        with trio.fail_after(30):
+            await dispatch.wait_idle()
         assert (request.stream, request.refused) == (None, None)
         statistics = dispatch.statistics()
         assert (statistics.accepted, statistics.abandoned) == (0, 1)
