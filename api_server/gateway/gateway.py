@@ -23,6 +23,7 @@ from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
 from common.clock import Clock
+from common.loopback import send_without_pacing
 
 __all__ = ["Gateway"]
 
@@ -133,6 +134,7 @@ class Gateway:
         for listening in self._server.sockets:
             for option in _ALIVE:
                 listening.setsockopt(*option)
+            send_without_pacing(listening, listening.getsockname())  # what it accepts inherits that as well
         await self._server.start_serving()
         self._schedule()
 

@@ -28,6 +28,7 @@ import httptools
 
 from api_server.relay.problems import error_from_answer
 from common.ids import ServiceName, SessionId
+from common.loopback import send_without_pacing
 from common.sessions.errors import RelayUnavailableError
 from common.tunnel.errors import StreamLostError
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
@@ -293,6 +294,9 @@ class RelayStream(asyncio.Protocol):
             return
         self._half_closes = self._transport.can_write_eof()
         self._transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            send_without_pacing(sock, transport.get_extra_info("peername"))
         self.phase = _ASKED
         self._transport.write(self._request)
         self._request = b""
