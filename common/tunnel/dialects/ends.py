@@ -204,10 +204,7 @@ class TunnelEnd(Generic[HandlerT]):
         retirement = self._retirement
         if retirement is None:
             return None
-        if self.core.last_received == retirement.last_received:
-            due = retirement.proof_due
-        else:
-            due = retirement.due
+        due = retirement.proof_due if self.core.last_received == retirement.last_received else retirement.due
         if now < due:
             return due
         self.close(retirement.reason)

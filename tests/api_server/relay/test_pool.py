@@ -180,7 +180,7 @@ def test_the_end_of_a_session_ends_its_streams() -> None:
 
 
 def test_a_stream_of_a_session_that_was_evicted_meanwhile_is_ended() -> None:
-    """Its request was under way when the device began to drain; kept, it would hold up the drain for its whole grace."""
+    """Its request was under way when the device began to drain; kept, it would hold up the drain for the grace."""
     pool = StreamPool()
     stream, wire = opened(ONE)
     pool.evict(ONE, 0.0)

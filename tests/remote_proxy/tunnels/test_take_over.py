@@ -111,14 +111,16 @@ async def test_streams_of_a_device_that_still_answers_end_whole(tmp_path: Path) 
 
 
 async def test_streams_of_a_device_that_lost_power_are_reset_soon(tmp_path: Path) -> None:
-    async with running_relay(tmp_path, probe_interval=0.5, dead_after=3600.0) as relay:
-        async with connect(relay.tunnel_url) as silent:
-            silent.send(handshake(relay))
-            assert (await silent.read_answer()).status == 101
-            sink = RecordingSink()
-            await current(relay).open_stream(ServiceName("web"), sink)
-            await dial(relay, None)
-            assert await sink.wait_lost() is not None
+    async with (
+        running_relay(tmp_path, probe_interval=0.5, dead_after=3600.0) as relay,
+        connect(relay.tunnel_url) as silent,
+    ):
+        silent.send(handshake(relay))
+        assert (await silent.read_answer()).status == 101
+        sink = RecordingSink()
+        await current(relay).open_stream(ServiceName("web"), sink)
+        await dial(relay, None)
+        assert await sink.wait_lost() is not None
 
 
 async def test_the_grace_ends_what_does_not_end_by_itself(tmp_path: Path) -> None:
