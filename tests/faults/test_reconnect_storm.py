@@ -164,9 +164,11 @@ def check_storm(running: Relay, keys: Keys, agents: LightAgents, began: float) -
     storm = [attempt for attempt in agents.history() if attempt.due >= began]
     outcomes = Counter(attempt.outcome for attempt in storm)
     assert outcomes["connected"] == AGENTS
-    # A dial whose plan was made before the storm, or whose connection broke before it was answered, counts at one end.
-    assert outcomes["rate_limited"] > 0
-    assert handshakes(running, keys, "rate_limited") > refused_before
+    # A machine that is slow enough spreads the dials by itself; where it did not, the limit was met.
+    answered = sorted(attempt.ended for attempt in storm if attempt.outcome != "failed")
+    if most_within(answered, 1.0) > 2 * (BURST + PER_SECOND):
+        assert outcomes["rate_limited"] > 0
+        assert handshakes(running, keys, "rate_limited") > refused_before
     assert set(outcomes) <= {"connected", "rate_limited", "failed"}
     check_spread(storm)
 
