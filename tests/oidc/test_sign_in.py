@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from tests.api_server.fakes import FakeClock
 from tests.api_server.rest import Api, running_api
 
 pytestmark = pytest.mark.anyio
+
+TLS = ssl.create_default_context()
+"""One for all: loading certificates takes a while."""
 
 CSRF = {"X-Homeport-CSRF": "1"}
 PUBLIC = Client("homeport-public")
@@ -61,7 +65,7 @@ def registration(api: str, client: Client, alg: str) -> dict[str, Any]:
 async def configure(issuer: str, api: str, *, alg: str = "RS256") -> None:
     """Make the provider know our clients; its keys are new from then on."""
     clients = [registration(api, client, alg) for client in (PUBLIC, BASIC, POST, SERVICE)]
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60, verify=False) as http:
         assert (await http.put(issuer + "/control", json=clients)).status_code == 204
 
 
@@ -83,7 +87,7 @@ async def staged(
     teams = FakeTeams()
     cookies = Cookies(CookieKeys(new_cookie_key()), secure=False, callback_path=CALLBACK_PATH)
     sessions = SessionAuthenticator(store, cookies, teams, clock)
-    fetcher = HttpxFetcher(issuer)
+    fetcher = HttpxFetcher(issuer, tls=TLS)
     party = RelyingParty(issuer, client, scopes=("email", "profile"), fetcher=fetcher, clock=clock)
     here: list[str] = []
     service = SignInService(
@@ -108,7 +112,7 @@ async def staged(
 
 
 def browser() -> httpx.AsyncClient:
-    return httpx.AsyncClient(trust_env=False, timeout=60)
+    return httpx.AsyncClient(trust_env=False, timeout=60, verify=False)
 
 
 async def submit(http: httpx.AsyncClient, page: httpx.Response, **fields: str) -> httpx.Response:
@@ -233,7 +237,7 @@ async def test_s1_somebody_who_says_no_is_told_so(signer: SessionTokenSigner, is
 
 async def test_keys_that_change_are_fetched_anew(signer: SessionTokenSigner, issuer: str) -> None:
     clock = FakeClock(SystemClock().wall())
-    fetcher = HttpxFetcher(issuer)
+    fetcher = HttpxFetcher(issuer, tls=TLS)
     party = RelyingParty(issuer, PUBLIC, scopes=(), fetcher=fetcher, clock=clock)
     callback = "http://127.0.0.1:1" + CALLBACK_PATH
     try:
@@ -250,7 +254,7 @@ async def test_keys_that_change_are_fetched_anew(signer: SessionTokenSigner, iss
 
 async def test_the_service_client_gets_a_token_that_opens_nothing_here(signer: SessionTokenSigner, issuer: str) -> None:
     async with staged(signer, issuer) as stage:
-        fetcher = HttpxFetcher(issuer)
+        fetcher = HttpxFetcher(issuer, tls=TLS)
         try:
             service = ServiceClient(stage.party.provider, SERVICE, fetcher=fetcher, clock=stage.clock)
             token = await service.token()

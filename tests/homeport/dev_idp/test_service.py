@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from homeport.dev_idp.provider import DevProvider, new_key
 from homeport.dev_idp.service import DevIdpService
 
 pytestmark = pytest.mark.anyio
+
+TLS = ssl.create_default_context()
+"""One for all: loading certificates takes longer than the tests."""
 
 API = "http://127.0.0.1:3721"
 CALLBACK = f"{API}/api/auth/callback"
@@ -69,9 +73,9 @@ async def running(folder: Path) -> AsyncIterator[Running]:
         runner = web.AppRunner(DevIdpService(provider, people, back, SystemClock()).application())
         await runner.setup()
         await web.SockSite(runner, listener).start()
-        fetcher = HttpxFetcher(issuer)
+        fetcher = HttpxFetcher(issuer, tls=TLS)
         try:
-            async with httpx.AsyncClient(base_url=issuer, trust_env=False, timeout=20) as http:
+            async with httpx.AsyncClient(base_url=issuer, trust_env=False, timeout=20, verify=False) as http:
                 party = RelyingParty(
                     issuer, Client("homeport"), scopes=("email", "profile"), fetcher=fetcher, clock=SystemClock()
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,9 @@ from api_server.auth.oidc.errors import ProviderUnavailableError
 from api_server.auth.oidc.fetcher import HttpxFetcher
 
 pytestmark = pytest.mark.anyio
+
+TLS = ssl.create_default_context()
+"""One for all: loading certificates takes longer than the tests."""
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -47,7 +51,7 @@ def saying(*parts: bytes) -> Handler:
 
 async def refusal(handler: Handler, *, timeout: float = 30, max_bytes: int = 1000) -> ProviderUnavailableError:
     async with serving(handler) as url:
-        fetcher = HttpxFetcher(url, timeout=timeout, max_bytes=max_bytes)
+        fetcher = HttpxFetcher(url, tls=TLS, timeout=timeout, max_bytes=max_bytes)
         try:
             with pytest.raises(ProviderUnavailableError) as caught:
                 await fetcher.get(url + "/jwks")
@@ -58,7 +62,7 @@ async def refusal(handler: Handler, *, timeout: float = 30, max_bytes: int = 100
 
 async def test_an_answer() -> None:
     async with serving(saying(OK + b"Content-Length: 2\r\n\r\n{}")) as url:
-        fetcher = HttpxFetcher(url)
+        fetcher = HttpxFetcher(url, tls=TLS)
         answer = await fetcher.get(url + "/jwks")
         assert (answer.status, answer.body) == (200, b"{}")
         await fetcher.aclose()
@@ -78,7 +82,7 @@ async def test_s5_a_document_that_is_just_too_large() -> None:
     large = saying(OK + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001)
     assert "more than 1000 bytes" in (await refusal(large)).detail
     async with serving(saying(OK + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000)) as url:
-        fetcher = HttpxFetcher(url, max_bytes=1000)
+        fetcher = HttpxFetcher(url, tls=TLS, max_bytes=1000)
         assert len((await fetcher.get(url)).body) == 1000
         await fetcher.aclose()
 
@@ -154,7 +158,7 @@ async def test_a_provider_in_trouble_says_when_to_come_back(head: bytes, seconds
 async def test_nobody_listens() -> None:
     async with serving(saying(b"")) as url:
         pass
-    fetcher = HttpxFetcher(url)
+    fetcher = HttpxFetcher(url, tls=TLS)
     with pytest.raises(ProviderUnavailableError, match="cannot be reached"):
         await fetcher.post(url + "/token", {"code": "secret-code"})
     await fetcher.aclose()
@@ -162,7 +166,7 @@ async def test_nobody_listens() -> None:
 
 async def test_a_secret_that_is_sent_is_in_no_error() -> None:
     async with serving(saying(b"nonsense\r\n\r\n")) as url:
-        fetcher = HttpxFetcher(url)
+        fetcher = HttpxFetcher(url, tls=TLS)
         with pytest.raises(ProviderUnavailableError) as caught:
             await fetcher.post(url + "/token", {"client_secret": "very-secret"}, {"Authorization": "Basic c2VjcmV0"})
         await fetcher.aclose()

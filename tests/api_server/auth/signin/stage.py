@@ -90,7 +90,7 @@ class Stage:
 
     async def browser(self) -> Browser:
         http = await self.exit.enter_async_context(
-            httpx.AsyncClient(base_url=self.api.url, trust_env=False, timeout=20)
+            httpx.AsyncClient(base_url=self.api.url, trust_env=False, timeout=20, verify=False)
         )
         return Browser(http, self.provider)
 
