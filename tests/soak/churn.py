@@ -36,12 +36,14 @@ class Window:
     began: float = field(default_factory=time.monotonic)
     ended: float = math.inf
     hard: bool = True
-    """A fault; else it only shapes the line, and excuses nothing."""
+    """A fault; else it only shapes the line, and excuses nothing but an open that waited too long behind what a slow
+    line holds.
+    """
 
     def excuses(self, outcome: Outcome) -> bool:
         """Whether the outcome may be a failure because of it."""
         return (
-            self.hard
+            (self.hard or outcome.result.startswith("504"))
             and outcome.result not in NEVER
             and self.scope(outcome)
             and outcome.began <= self.ended + RECOVERY

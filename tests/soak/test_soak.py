@@ -89,6 +89,7 @@ class TestExcuses:
 
     def test_a_line_that_is_only_slow(self) -> None:
         assert not self.window(hard=False).excuses(outcome("cut"))
+        assert self.window(hard=False).excuses(outcome("504 service_timeout"))
 
     def test_a_fault_that_goes_on(self) -> None:
         window = Window("kill", lambda _: True, began=100.0)
