@@ -18,6 +18,9 @@ from common.urls import is_loopback_url, is_usable
 
 __all__ = ["ApiSettings"]
 
+_COOKIE_KEYS = "cookie-keys"
+"""In the data directory."""
+
 
 class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     """What the API server is told at its start."""
@@ -99,8 +102,8 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     cookie_keys_file: Annotated[
         Path | None,
         Meta(
-            description="File (mode 0600) with the keys of cookies, one a line; the first one signs. Needed for "
-            "sign-in; processes that serve the same people share it."
+            description="File (mode 0600) with the keys of cookies, one a line; the first one signs. Processes that "
+            "serve the same people share it. By default cookie-keys in data_dir."
         ),
     ] = None
     session_idle: Annotated[
@@ -192,6 +195,12 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
 
+    def cookie_keys(self) -> Path | None:
+        """The file of the keys of cookies; None where neither it nor its folder is given."""
+        if self.cookie_keys_file is None and self.data_dir is not None:
+            return self.data_dir / _COOKIE_KEYS
+        return self.cookie_keys_file
+
     def _check_sign_in(self) -> None:
         if self.oidc_issuer is None:
             return
@@ -199,8 +208,8 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
             raise ValueError("oidc_issuer must be an https URL without query; http is for a provider on this machine")
         if is_loopback_url(self.oidc_issuer) and self.public_url is not None and not is_loopback_url(self.public_url):
             raise ValueError("oidc_issuer is on this machine, where browsers that come by public_url cannot sign in")
-        if self.cookie_keys_file is None:
-            raise ValueError("cookie_keys_file is needed for oidc_issuer; `homeport keys init` makes one")
+        if self.cookie_keys() is None:
+            raise ValueError("cookie_keys_file is needed for oidc_issuer, or data_dir; `homeport keys init` makes one")
         if not 1 <= self.session_idle <= self.session_lifetime:
             raise ValueError("session_idle must be a second at least, and not exceed session_lifetime")
         if self.oidc_service_client_id is not None and self.oidc_service_client_secret is None:

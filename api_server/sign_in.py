@@ -58,10 +58,10 @@ class SignIn:
         self._team = TeamId(settings.team)
         self.memberships = DatabaseMemberships(database, clock)
         self.store = DatabaseSignInStore(database, audit, self.memberships)
-        # Without a file there is no provider either: these keys sign nothing that anybody is given.
+        # Without a provider there is nobody to give a cookie to: these keys sign nothing.
         keys = CookieKeys(new_cookie_key())
-        if settings.cookie_keys_file is not None:
-            keys = CookieKeys.from_file(settings.cookie_keys_file)
+        if settings.oidc_issuer is not None and (file := settings.cookie_keys()) is not None:
+            keys = CookieKeys.from_file(file)
         cookies = Cookies(keys, secure=public is not None and public.startswith("https:"), callback_path=CALLBACK_PATH)
         self.sessions = SessionAuthenticator(self.store, cookies, self.memberships, clock)
         self._party = _relying_party(settings, clock)
