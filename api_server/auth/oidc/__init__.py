@@ -4,6 +4,7 @@ jose.py            keys and signatures
 claims.py          what ID tokens and logout tokens say, checked
 metadata.py        what a provider says about itself, checked
 requests.py        what is sent, and what the answers mean
+answer.py          what comes back
 fetcher.py         the one place with I/O, behind an interface
 provider.py        description and keys, kept for a while
 relying_party.py   all of it in order

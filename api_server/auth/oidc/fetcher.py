@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import httpx
 
+from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import ProviderUnavailableError
 from common.urls import is_loopback_url
 
-__all__ = ["Answer", "Fetcher", "HttpxFetcher"]
+__all__ = ["Fetcher", "HttpxFetcher"]
 
 _MAX_BYTES = 256 * 1024
 """Of an answer. The largest known key set, of a provider with a certificate chain in each key, has 30 KiB."""
@@ -27,14 +27,6 @@ _TIMEOUT = 10.0
 
 _RETRY_AFTER = 5.0
 """Seconds, when the provider does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the provider said."""
-
-    status: int
-    body: bytes
 
 
 class Fetcher(Protocol):

@@ -19,13 +19,13 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
+from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import (
     CodeRefusedError,
     InvalidCallbackError,
     ProviderUnavailableError,
     SignInRefusedError,
 )
-from api_server.auth.oidc.fetcher import Answer
 from api_server.auth.oidc.metadata import ProviderMetadata
 from common.secret import Secret
 

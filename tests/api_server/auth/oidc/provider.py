@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
+from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import ProviderUnavailableError
-from api_server.auth.oidc.fetcher import Answer
 
 __all__ = ["CLIENT", "EVENT", "ISSUER", "NOW", "FakeProvider", "compact", "ec_key", "okp_key", "rsa_key", "unsigned"]
 

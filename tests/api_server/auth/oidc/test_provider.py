@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import InvalidLogoutTokenError, ProviderUnavailableError
-from api_server.auth.oidc.fetcher import Answer
 from api_server.auth.oidc.provider import Provider
 from tests.api_server.auth.oidc.provider import ISSUER, NOW, FakeProvider, ec_key, rsa_key
 from tests.api_server.fakes import FakeClock

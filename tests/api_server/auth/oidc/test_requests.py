@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from api_server.auth.oidc import Client, RelyingParty, ServiceClient
+from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import (
     CodeRefusedError,
     InvalidCallbackError,
@@ -17,7 +18,6 @@ from api_server.auth.oidc.errors import (
     ProviderUnavailableError,
     SignInRefusedError,
 )
-from api_server.auth.oidc.fetcher import Answer
 from common.secret import Secret
 from tests.api_server.auth.oidc.provider import CLIENT, ISSUER, NOW, FakeProvider
 from tests.api_server.fakes import FakeClock
