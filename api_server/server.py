@@ -18,17 +18,20 @@ import ipaddress
 import ssl
 
 from api_server.audit.checkpoints import Checkpoints, CheckpointTask
+from api_server.audit.endpoints import AuditEndpoints
 from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.db.database import Database
-from api_server.devices.ledger import RevocationLedger
-from api_server.devices.revocations import RevocationService
+from api_server.devices.directory import RegisteredDevices
+from api_server.domains import Domains
+from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
 from api_server.gateway.gateway import Gateway
 from api_server.gateway.limits import GatewayLimits
+from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
 from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
@@ -46,6 +49,7 @@ from api_server.relay import (
     StreamPool,
 )
 from api_server.rest import rest_routes
+from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
 from common.clock import Clock, SystemClock
@@ -85,7 +89,9 @@ class ApiServer:
         forwarder = Forwarder(settings.relay_url, key=key, tls=tls)
         store = ProxyClientStore(self._client, forwarder)
         absence = Absence(clock=clock, patience=settings.relay_patience)
-        dialer = ServiceDialer(SessionDirectory(store.locate, clock=clock), forwarder, StreamPool(), absence)
+        self._database = Database.connect(settings.database(), pool_size=settings.database_pool_size)
+        devices = RegisteredDevices(self._database, store.locate)
+        dialer = ServiceDialer(SessionDirectory(devices.locate, clock=clock), forwarder, StreamPool(), absence)
         authenticator = AdminTokenAuthenticator.from_file(
             settings.admin_token_file,
             TeamId(settings.team),
@@ -94,19 +100,35 @@ class ApiServer:
         )
 
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
-        self._database = Database.connect(settings.database(), pool_size=settings.database_pool_size)
         checkpoints = Checkpoints(CheckpointSigner(settings.audit_key()))
         self._checkpoints = CheckpointTask(self._database, checkpoints, clock)
         self._audit = ChainedAuditLog(checkpoints, clock)
-        self._revocations = RevocationService(RevocationLedger(self._database), self._client, clock=clock)
+        self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
+        self._domains = Domains(
+            database=self._database,
+            audit=self._audit,
+            accounts=self._sign_in.store,
+            relay=self._client,
+            signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
+            clock=clock,
+            tunnel_url=settings.tunnel_url,
+            public_url=lambda: settings.public_url or self.api_url,
+            token_lifetime=settings.session_token_lifetime,
+            token_max_lifetime=settings.session_token_max_lifetime,
+        )
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
         # The dialer's caches are right before anybody who waited looks at them again.
-        for listener in (DialerUpdates(dialer, clock), absence, self._hub, self._revocations):
+        for listener in (
+            DialerUpdates(dialer, clock),
+            absence,
+            self._hub,
+            self._domains.revocations,
+            self._domains.sightings,
+        ):
             self.feed.add(listener)
 
-        self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
         self._readiness = Readiness(self._client, self._database, clock)
         application = RestApplication(
             authenticator=authenticator,
@@ -118,18 +140,12 @@ class ApiServer:
         self._rest = RestServer(
             application.build(
                 rest_routes(
-                    sign_in=self._sign_in.endpoints,
-                    audit=AuditStore(self._database),
-                    store=store,
-                    revoker=self._revocations,
-                    signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
-                    clock=clock,
-                    hub=self._hub,
-                    readiness=self._readiness,
-                    registry=self.registry,
-                    tunnel_url=settings.tunnel_url,
-                    token_lifetime=settings.session_token_lifetime,
-                    token_max_lifetime=settings.session_token_max_lifetime,
+                    self._sign_in.endpoints,
+                    *self._domains.endpoints,
+                    AuditEndpoints(AuditStore(self._database)),
+                    EventEndpoints(self._hub),
+                    HealthEndpoints(self._readiness, self.registry),
+                    SessionEndpoints(store, self._domains.devices),
                 )
             )
         )
@@ -182,7 +198,13 @@ class ApiServer:
         self._exit.push_async_callback(self._client.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
-        for run in (self.feed.run, self._revocations.run, self._checkpoints.run, self._sign_in.service.run):
+        for run in (
+            self.feed.run,
+            self._domains.revocations.run,
+            self._domains.sightings.run,
+            self._checkpoints.run,
+            self._sign_in.service.run,
+        ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)

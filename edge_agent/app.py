@@ -28,13 +28,15 @@ from edge_agent.agent import Agent, AgentState, AgentStatistics
 from edge_agent.dialer import TunnelDialer, read_token
 from edge_agent.errors import AgentError, RelayUrlError, ServiceSpecError
 from edge_agent.health import HealthMonitor
+from edge_agent.pairing import ApiClient, CredentialStore, Renewer, RenewingDialer
+from edge_agent.pairing.errors import NotPairedError
 from edge_agent.redial import Redial
 from edge_agent.relay_url import RelayUrl
 from edge_agent.services import ServiceList
 from edge_agent.settings import AgentSettings
 from edge_agent.tls import client_context
 
-__all__ = ["build_agent", "run"]
+__all__ = ["build_agent", "run", "software"]
 
 _SPARE_STREAMS = 256
 """Streams of a tunnel beyond `max_streams`: the control stream, and those that are being refused with a reason. What
@@ -53,7 +55,7 @@ def run(settings: AgentSettings) -> int:
     logger = get_logger("agent")
     keep_freed_memory()
     try:
-        agent = build_agent(settings, logger, environ=os.environ)
+        agent, renewer = build_agent(settings, logger, environ=os.environ)
     except (RelayUrlError, ServiceSpecError) as exc:
         logger.error("wrong settings", code=exc.code, detail=exc.detail)  # noqa: TRY400  the detail says it all
         return 2
@@ -62,15 +64,15 @@ def run(settings: AgentSettings) -> int:
         return 1
     _allow_descriptors(settings.max_streams + _SPARE_DESCRIPTORS)
     try:
-        return trio.run(_run_until_signal, agent)
+        return trio.run(_run_until_signal, agent, renewer)
     finally:
         if settings.ready_file is not None:
             with contextlib.suppress(FileNotFoundError):
                 settings.ready_file.unlink()
 
 
-def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str, str]) -> Agent:
-    """The agent that the settings describe, not running yet.
+def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str, str]) -> tuple[Agent, Renewer | None]:
+    """The agent that the settings describe, not running yet, and what renews its session token if the device is paired.
 
     Args:
         settings: of the process.
@@ -80,16 +82,23 @@ def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str
     Raises:
         AgentError: a setting cannot be used, or a file that it names.
     """
-    relay = RelayUrl.parse(settings.relay, allow_plaintext=settings.allow_plaintext)
+    renewer = _renewer(settings, logger)
+    url = settings.relay
+    if url is None:
+        if renewer is None:
+            raise RelayUrlError("no relay is named: give --relay, or pair the device first by `homeport agent pair`")
+        url = renewer.credential.tunnel_url
+    relay = RelayUrl.parse(url, allow_plaintext=settings.allow_plaintext)
     services = ServiceList.parse(settings.services)
     ssl_context = client_context(settings.ca_file) if relay.secure else None
-    read_token(settings.token_path)  # to fail at the start, and not in the log of a service that seems to run
+    token_file = settings.token_file or CredentialStore(settings.folder).token_file
+    read_token(token_file)  # to fail at the start, and not in the log of a service that seems to run
     if not relay.secure and settings.allow_plaintext:
         logger.warning("the session token and all traffic go to the relay unencrypted", relay=str(relay))
-    dialer = TunnelDialer(
+    tunnel_dialer = TunnelDialer(
         relay,
-        settings.token_path,
-        software=f"homeport-agent/{importlib.metadata.version('homeport')}",
+        token_file,
+        software=software(),
         ssl_context=ssl_context,
         environ=environ,
         config=TunnelConfig(
@@ -101,6 +110,7 @@ def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str
         budget=MemoryBudget(settings.memory_budget),
         logger=logger,
     )
+    dialer = tunnel_dialer if renewer is None else RenewingDialer(tunnel_dialer, renewer, logger)
 
     def make_monitor(on_change: Callable[[Sequence[messages.Service]], None]) -> HealthMonitor:
         return HealthMonitor(
@@ -113,7 +123,7 @@ def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str
             logger=logger,
         )
 
-    return Agent(
+    agent = Agent(
         dialer,
         services,
         redial=Redial(base=settings.retry_base, maximum=settings.retry_maximum),
@@ -123,6 +133,29 @@ def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str
         max_streams=settings.max_streams,
         drain_grace=settings.drain_grace,
     )
+    return agent, renewer
+
+
+def software() -> str:
+    """Name and version of the agent, as relays and APIs are told."""
+    return f"homeport-agent/{importlib.metadata.version('homeport')}"
+
+
+def _renewer(settings: AgentSettings, logger: Logger) -> Renewer | None:
+    """What renews the session token of a paired device; None when somebody else looks after the token.
+
+    Raises:
+        PairingError: the device is paired, and its credential cannot be used.
+    """
+    if settings.token_file is not None:
+        return None
+    store = CredentialStore(settings.folder)
+    try:
+        credential, _ = store.read()
+    except NotPairedError:
+        return None
+    trusted = client_context(settings.ca_file) if credential.api.startswith("https:") else None
+    return Renewer(store, ApiClient(credential.api, ssl_context=trusted, software=software()), logger)
 
 
 def _allow_descriptors(wanted: int) -> None:
@@ -133,10 +166,14 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-async def _run_until_signal(agent: Agent) -> int:
+async def _run_until_signal(agent: Agent, renewer: Renewer | None) -> int:
     token = trio.lowlevel.current_trio_token()
     on_stop_signals(lambda: token.run_sync_soon(agent.stop))
-    code = await agent.run()
+    async with trio.open_nursery() as nursery:
+        if renewer is not None:
+            nursery.start_soon(renewer.run)
+        code = await agent.run()
+        nursery.cancel_scope.cancel()
     ignore_stop_signals()
     return code
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,7 +12,7 @@ from msgspec import Meta
 from common.logging import Format, Level
 from common.settings import Bytes, Seconds, Settings
 
-__all__ = ["AgentSettings"]
+__all__ = ["AgentSettings", "default_agent_dir"]
 
 _Interval = Annotated[float, Meta(ge=0.01, le=86400, extra={"unit": "seconds"})]
 """A time that repeats, or that is drawn from: zero would mean a busy loop."""
@@ -22,11 +24,18 @@ class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     section: ClassVar[str] = "agent"
 
     relay: Annotated[
-        str,
-        Meta(description="URL of the relay's tunnel port, such as wss://relay.example/tunnel; nothing but an address."),
-    ]
+        str | None,
+        Meta(
+            description="URL of the relay's tunnel port, such as wss://relay.example/tunnel; nothing but an address. "
+            "A paired device knows it."
+        ),
+    ] = None
     data_dir: Annotated[
-        Path | None, Meta(description="Folder of the agent's own state; the session token is session-token in it.")
+        Path | None,
+        Meta(
+            description="Folder of the agent's own state: what `homeport agent pair` has got for this device, or a "
+            "file session-token. By default $XDG_DATA_HOME/homeport-agent."
+        ),
     ] = None
     token_file: Annotated[
         Path | None,
@@ -80,17 +89,19 @@ class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     )
 
     def __post_init__(self) -> None:
-        if self.token_file is None and self.data_dir is None:
-            raise ValueError("token_file: say where the session token is, by token_file or by data_dir")
         if not self.services:
             raise ValueError("services: an agent without services has nothing to do; give at least one")
         if self.retry_maximum < self.retry_base:
             raise ValueError("retry_maximum must not be smaller than retry_base")
 
     @property
-    def token_path(self) -> Path:
-        """Where the session token is."""
-        if self.token_file is not None:
-            return self.token_file
-        assert self.data_dir is not None
-        return self.data_dir / "session-token"
+    def folder(self) -> Path:
+        """Where the agent's own state is."""
+        return self.data_dir if self.data_dir is not None else default_agent_dir(os.environ)
+
+
+def default_agent_dir(environ: Mapping[str, str]) -> Path:
+    """Where an agent's state is kept when nobody says otherwise (XDG Base Directory Specification)."""
+    base = environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
+    return root / "homeport-agent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -109,6 +109,43 @@ class ApiClient:
         path = f"/api/devices/{quote(device, safe='')}/session-tokens"
         return self._decode(self._call("POST", path, None, body), IssuedToken)
 
+    def ask(
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, object] | None = None,
+        query: Mapping[str, str] | None = None,
+        of_team: bool = True,
+    ) -> Any:
+        """Any other call, by the names of the reference.
+
+        Args:
+            method: of the request.
+            path: its segments behind `/api`, unescaped.
+            body: what is left out is None.
+            query: more than the team.
+            of_team: whether the path takes `?team=`.
+
+        Returns:
+            What the API answers; None for nothing.
+        """
+        escaped = "/".join(quote(segment, safe="") for segment in path)
+        given = None if body is None else {name: value for name, value in body.items() if value is not None}
+        answer = self._call(method, f"/api/{escaped}", query, given, of_team=of_team)
+        return self._decode(answer, object) if answer else None
+
+    def pages(self, *path: str, query: Mapping[str, str] | None = None, of_team: bool = True) -> list[Any]:
+        """All items of a list, asked for page by page."""
+        items: list[Any] = []
+        cursor: str | None = None
+        while True:
+            parameters = {**(query or {}), "limit": str(_PAGE)} | ({} if cursor is None else {"cursor": cursor})
+            page = self.ask("GET", *path, query=parameters, of_team=of_team)
+            items += page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return items
+
     def _get(self, path: str, answer: type[T], parameters: Mapping[str, str] | None = None) -> T:
         return self._decode(self._call("GET", path, parameters), answer)
 
@@ -118,8 +155,10 @@ class ApiClient:
         path: str,
         parameters: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
+        *,
+        of_team: bool = True,
     ) -> bytes:
-        query = {"team": self._team} | dict(parameters or {})
+        query = ({"team": self._team} if of_team else {}) | dict(parameters or {})
         try:
             response = self._http.request(method, path, params=query, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:

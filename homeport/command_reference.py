@@ -21,7 +21,7 @@ problem is JSON on standard error. Processes (`relay`, `api`, `agent`) take ever
 [settings](settings.md) as an option.
 """
 
-_PROCESSES = frozenset(("relay", "api", "agent"))
+_PROCESSES = frozenset((("relay",), ("api",), ("agent",)))
 """Commands whose options are settings, which have a page of their own."""
 
 
@@ -31,7 +31,7 @@ def commands_page() -> str:
     with click.Context(cli, info_name="homeport") as root:
         for path, command in _walk(cli, root, ()):
             parts.append(f"## `{' '.join(('homeport', *path))}`\n\n{_text(command)}")
-            if path[0] not in _PROCESSES:
+            if path not in _PROCESSES:
                 parts.extend(_options(command))
     return "\n".join(parts)
 
@@ -42,10 +42,10 @@ def _walk(
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield (*path, name), command
         if isinstance(command, click.Group):
             yield from _walk(command, context, (*path, name))
-        else:
-            yield (*path, name), command
 
 
 def _text(command: click.Command) -> str:

@@ -25,7 +25,7 @@ from api_server.db.revisions import check_revision
 from common.backoff import Backoff
 from common.secret import Secret
 
-__all__ = ["Database"]
+__all__ = ["Database", "written"]
 
 T = TypeVar("T")
 
@@ -212,3 +212,15 @@ class Database:
 
 async def _select_one(connection: AsyncConnection) -> None:
     await connection.exec_driver_sql("SELECT 1")
+
+
+async def written(database: Database, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """`Database.write`, once more if somebody else has just made a row of the same key: the second time `work` sees it.
+
+    Raises:
+        DatabaseConflictError: and again.
+    """
+    try:
+        return await database.write(work)
+    except DatabaseConflictError:
+        return await database.write(work)

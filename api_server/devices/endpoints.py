@@ -1,48 +1,70 @@
-"""`/api/devices/{id}/session-tokens`: issue and revoke what a device dials in with.
+"""`/api/devices`: devices, and the session tokens that they dial in with.
 
 A session token is signed here and checked by the relay with the public key alone; it is shown once and kept nowhere.
-Its id stays with whoever asked for it, and is what revokes it.
+Where a path names a device, its id will do, and its name.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from api_server.auth.errors import ForbiddenError
 from api_server.auth.interfaces import Action
 from api_server.db.errors import DatabaseUnavailableError
-from api_server.devices.errors import DeviceNotFoundError
-from api_server.devices.interfaces import Revoker
-from api_server.http.errors import ValidationFailedError
-from api_server.http.routes import Caller, Route, TeamQuery
-from common.clock import Clock
-from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
-from common.ids import DeviceId, ServiceName, is_name
-from common.logging import Logger, get_logger
+from api_server.devices.errors import (
+    CredentialNotFoundError,
+    DeviceDisabledError,
+    DeviceKeyUnknownError,
+    DeviceNameTakenError,
+    DeviceNotFoundError,
+)
+from api_server.devices.records import Credential, Device, Issued
+from api_server.devices.service import DeviceService
+from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, chosen_team
+from common.crypto.errors import InvalidProofError, StaleProofError
+from common.crypto.session_tokens import CredentialId
 from common.sessions.errors import RelayUnavailableError
 
-__all__ = ["DeviceEndpoints", "DevicePath", "IssueRequest", "IssuedToken", "TokenPath"]
+__all__ = ["DeviceEndpoints", "DevicePath", "IssueRequest", "TokenPath"]
 
 _MIN_LIFETIME = 60
 """Seconds; a token that expires before the device has dialled helps nobody."""
 
-_CREDENTIAL_ID = re.compile(r"crd_[0-9a-f]{32}", re.ASCII)
+_Name = Annotated[str, Meta(max_length=100)]
 
 
 class DevicePath(msgspec.Struct, frozen=True, kw_only=True):
     """Names a device."""
 
-    id: Annotated[str, Meta(description="Id of the device: lower-case letters, digits, single hyphens; at most 40.")]
+    id: Annotated[str, Meta(description="Id or name of the device.")]
 
 
 class TokenPath(DevicePath, frozen=True, kw_only=True):
     """Names a session token."""
 
     token_id: Annotated[str, Meta(description="Id of the session token, as it was issued: `crd_...`.")]
+
+
+class NewDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A device to be registered."""
+
+    team: _Name | None = None
+    """May be left out by who belongs to exactly one."""
+    name: _Name
+    """Lower-case letters, digits, single hyphens; at most 40; another than any other device of the team has."""
+    services: Annotated[list[_Name], Meta(max_length=100)] = []
+    """What it will serve, for people."""
+
+
+class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change of a device; what is left out stays."""
+
+    name: _Name | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+    """A disabled device is cut off, and gets no session token."""
 
 
 class IssueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,71 +80,182 @@ class IssueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
 
 
-class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A session token. It is not shown again."""
+class Renewal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What shows that the device itself asks."""
 
-    id: CredentialId
-    """By which it is revoked."""
-    session_token: str
-    """What the device dials in with."""
-    expires_at: int
-    """Seconds since the Unix epoch."""
-    tunnel_url: str
-    """Where to dial with it, as `Authorization: Bearer <session_token>`."""
+    proof: Annotated[str, Meta(max_length=2048)]
+    """A JWS signed with the device's key, for `homeport-renew` and the device's id; see the reference of the wire."""
+
+
+class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of devices, in the order of their names."""
+
+    items: list[Device]
+    next: str | None
+
+
+class CredentialList(msgspec.Struct, frozen=True, kw_only=True):
+    """The session tokens of a device that hold."""
+
+    items: list[Credential]
 
 
 class DeviceEndpoints:
     """Serves `/api/devices`.
 
     Args:
-        signer: signs session tokens.
-        revoker: the relay.
-        clock: for the times in a token.
-        tunnel_url: that devices dial.
-        lifetime: seconds, of a token whose request names none.
-        max_lifetime: seconds, of any token.
-        log: gets a line for each token issued or revoked.
+        devices: the rules.
     """
 
-    def __init__(
-        self,
-        *,
-        signer: SessionTokenSigner,
-        revoker: Revoker,
-        clock: Clock,
-        tunnel_url: str,
-        lifetime: float,
-        max_lifetime: float,
-        log: Logger | None = None,
-    ) -> None:
-        self._signer = signer
-        self._revoker = revoker
-        self._clock = clock
-        self._tunnel_url = tunnel_url
-        self._lifetime = lifetime
-        self._max_lifetime = max_lifetime
-        self._log = log if log is not None else get_logger(__name__)
+    def __init__(self, devices: DeviceService) -> None:
+        self._devices = devices
 
     def routes(self) -> list[Route]:
         """The endpoints."""
+        away = DatabaseUnavailableError
+        missing = (DeviceNotFoundError, away)
+        changing = (ForbiddenError, *missing, RelayUnavailableError)
+        device, tokens = "/api/devices/{id}", "/api/devices/{id}/session-tokens"
         return [
             Route(
+                method="GET",
+                path="/api/devices",
+                handler=self.list_devices,
+                action=Action.DEVICES_READ,
+                errors=(away,),
+            ),
+            Route(
                 method="POST",
-                path="/api/devices/{id}/session-tokens",
-                handler=self.issue_session_token,
-                action=Action.DEVICES_CHANGE,
+                path="/api/devices",
+                handler=self.register_device,
+                action=Action.DEVICES_CREATE,
+                every_team=True,
                 status=201,
-                errors=(DeviceNotFoundError,),
+                errors=(DeviceNameTakenError, away),
+            ),
+            Route(method="GET", path=device, handler=self.show_device, action=Action.DEVICES_READ, errors=missing),
+            Route(
+                method="PATCH",
+                path=device,
+                handler=self.change_device,
+                action=Action.DEVICES_CHANGE_OWN,
+                errors=(DeviceNameTakenError, *changing),
             ),
             Route(
                 method="DELETE",
-                path="/api/devices/{id}/session-tokens/{token_id}",
-                handler=self.revoke_session_token,
-                action=Action.DEVICES_CHANGE,
+                path=device,
+                handler=self.delete_device,
+                action=Action.DEVICES_CHANGE_OWN,
                 status=204,
-                errors=(DeviceNotFoundError, RelayUnavailableError, DatabaseUnavailableError),
+                errors=changing,
+            ),
+            Route(
+                method="POST",
+                path=f"{device}/revoke",
+                handler=self.revoke_device,
+                action=Action.DEVICES_CHANGE_OWN,
+                errors=changing,
+            ),
+            Route(
+                method="POST",
+                path=f"{device}/renew",
+                handler=self.renew_session_token,
+                status=201,
+                errors=(DeviceKeyUnknownError, DeviceDisabledError, InvalidProofError, StaleProofError, away),
+            ),
+            Route(
+                method="GET",
+                path=tokens,
+                handler=self.list_session_tokens,
+                action=Action.DEVICES_READ,
+                errors=missing,
+            ),
+            Route(
+                method="POST",
+                path=tokens,
+                handler=self.issue_session_token,
+                action=Action.DEVICES_CHANGE_OWN,
+                status=201,
+                errors=(DeviceDisabledError, ForbiddenError, *missing),
+            ),
+            Route(
+                method="DELETE",
+                path=f"{tokens}/{{token_id}}",
+                handler=self.revoke_session_token,
+                action=Action.DEVICES_CHANGE_OWN,
+                status=204,
+                errors=(CredentialNotFoundError, *changing),
             ),
         ]
+
+    async def list_devices(self, caller: Caller, query: ListQuery) -> DevicePage:
+        """List the devices of a team."""
+        found = await self._devices.those_of(caller.team, limit=query.limit + 1, after=query.cursor)
+        items = found[: query.limit]
+        return DevicePage(items=items, next=items[-1].name if len(found) > query.limit else None)
+
+    async def register_device(self, caller: Caller, body: NewDevice) -> Device:
+        """Register a device without pairing.
+
+        For a client that cannot pair: issue its session tokens, and look after them. A device with our agent is better
+        paired: it makes a key of its own and renews its session token by itself.
+        """
+        team = chosen_team(caller, Action.DEVICES_CREATE, body.team)
+        return await self._devices.register(caller, team, body.name, body.services)
+
+    async def show_device(self, caller: Caller, path: DevicePath, query: TeamQuery) -> Device:  # noqa: ARG002
+        """Show a device."""
+        return await self._devices.show(caller.team, path.id)
+
+    async def change_device(
+        self,
+        caller: Caller,
+        path: DevicePath,
+        query: TeamQuery,  # noqa: ARG002
+        body: DeviceChange,
+    ) -> Device:
+        """Rename a device, disable it, or enable it again.
+
+        Disabling closes its tunnel and revokes its session tokens within the call. Once enabled, it gets a new one with
+        its key. A new name holds at once; a session that is open shows the old one until it ends.
+        """
+        return await self._devices.change(
+            caller,
+            path.id,
+            name=None if body.name is UNSET else body.name,
+            disabled=None if body.disabled is UNSET else body.disabled,
+        )
+
+    async def delete_device(self, caller: Caller, path: DevicePath, query: TeamQuery) -> None:  # noqa: ARG002
+        """Delete a device.
+
+        Its tunnel is closed within the call, and nothing that it was given lets it in again.
+        """
+        await self._devices.delete(caller, path.id)
+
+    async def revoke_device(self, caller: Caller, path: DevicePath, query: TeamQuery) -> Device:  # noqa: ARG002
+        """Revoke a device's key and all its session tokens.
+
+        Its tunnel is closed within the call. It stays registered, and can be paired anew, or be issued session tokens.
+        """
+        return await self._devices.revoke(caller, path.id)
+
+    async def renew_session_token(self, path: DevicePath, body: Renewal) -> Issued:
+        """Get the next session token of a device, by its key.
+
+        Called by the device itself, by its id. The proof is made for this one call. When the clock of the device is
+        wrong the answer is `stale_proof`: take the time from its `Date`, and try again.
+        """
+        return await self._devices.renew(path.id, body.proof)
+
+    async def list_session_tokens(
+        self,
+        caller: Caller,
+        path: DevicePath,
+        query: TeamQuery,  # noqa: ARG002
+    ) -> CredentialList:
+        """List the session tokens of a device that hold, without the tokens themselves."""
+        return CredentialList(items=await self._devices.credentials(caller.team, path.id))
 
     async def issue_session_token(
         self,
@@ -130,68 +263,18 @@ class DeviceEndpoints:
         path: DevicePath,
         query: TeamQuery,  # noqa: ARG002  # declares ?team=
         body: IssueRequest,
-    ) -> IssuedToken:
+    ) -> Issued:
         """Issue a session token for a device.
 
-        With it the device, or any client that speaks hashicorp/yamux over WebSocket, dials the relay. A device needs
-        no registration yet: its id is whatever name the token is issued for.
+        With it the device, or any client that speaks hashicorp/yamux over WebSocket, dials the relay. It is shown once,
+        and nobody renews it. One that lives longer than a day is marked as such.
         """
-        device = _device(path)
-        if body.service is not None and not is_name(body.service):
-            raise ValidationFailedError("body: service must be lower-case letters, digits, single hyphens; at most 40")
-        lifetime = self._lifetime if body.expires_in is None else body.expires_in
-        if lifetime > self._max_lifetime:
-            raise ValidationFailedError(f"body: expires_in may be {self._max_lifetime:.0f} seconds at most")
-        now = int(self._clock.wall())
-        credential = CredentialId("crd_" + secrets.token_hex(16))
-        claims = SessionClaims(
-            device=device,
-            device_name=device,
-            team=caller.team,
-            credential=credential,
-            issued_at=now,
-            expires_at=now + int(lifetime),
-            service=None if body.service is None else ServiceName(body.service),
-        )
-        self._log.info(
-            "session token issued",
-            device=device,
-            team=caller.team,
-            credential=credential,
-            expires_at=now + int(lifetime),
-            identity=f"{caller.identity.kind}:{caller.identity.id}",
-            request_id=caller.request_id,
-        )
-        return IssuedToken(
-            id=credential,
-            session_token=self._signer.sign(claims).reveal(),
-            expires_at=now + int(lifetime),
-            tunnel_url=self._tunnel_url,
-        )
+        return await self._devices.issue(caller, path.id, body.expires_in, body.service)
 
     async def revoke_session_token(self, caller: Caller, path: TokenPath, query: TeamQuery) -> None:  # noqa: ARG002
         """Revoke a session token.
 
         The relay closes the session that was opened with it, and admits none again, before the call returns. Revoking
-        a token twice, or one that was never issued, is no error: what counts is that it does not work.
+        a token twice is no error.
         """
-        _device(path)
-        if _CREDENTIAL_ID.fullmatch(path.token_id) is None:
-            raise ValidationFailedError("path: token_id must be the id that the token was issued with")
-        # When it expires by itself is not known here; it cannot be later than this.
-        expires_at = self._clock.wall() + self._max_lifetime
-        await self._revoker.revoke_credential(caller.team, CredentialId(path.token_id), expires_at=expires_at)
-        self._log.info(
-            "session token revoked",
-            device=path.id,
-            team=caller.team,
-            credential=path.token_id,
-            identity=f"{caller.identity.kind}:{caller.identity.id}",
-            request_id=caller.request_id,
-        )
-
-
-def _device(path: DevicePath) -> DeviceId:
-    if not is_name(path.id):
-        raise DeviceNotFoundError("a device's id is lower-case letters, digits, single hyphens; at most 40 characters")
-    return DeviceId(path.id)
+        await self._devices.revoke_credential(caller, path.id, CredentialId(path.token_id))

@@ -1,10 +1,10 @@
 """Revokes what devices dial in with, and keeps it revoked.
 
-    DELETE /api/.../session-tokens/{id}
-        1. into the ledger, in the database
-        2. to the relay: the live session is closed, later handshakes are refused
+    a device is disabled, revoked or deleted, or one of its session tokens is
+        1. `keep`: into the database, in the transaction that does it
+        2. `enforce`: to the relay; the live session is closed, later handshakes are refused
     the relay restarted, or did not answer in step 2
-        3. all that is in the ledger to the relay, again and again until it has it
+        3. all that is in force to the relay, again and again until it has it
 
 A relay that has just started may admit a revoked device until step 3; with its setting `await_revocations` it admits
 nobody until then.
@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api_server.db.database import Database
 from api_server.db.errors import DatabaseError
 from api_server.devices.interfaces import RelayRevocations, Revocation
 from api_server.devices.ledger import RevocationLedger
 from api_server.relay.events import SessionEvent
 from common.backoff import Backoff
 from common.clock import Clock
-from common.crypto.session_tokens import CredentialId
-from common.ids import TeamId
 from common.logging import Logger, get_logger
 from common.sessions.errors import SessionStoreError
 
@@ -31,10 +32,10 @@ __all__ = ["RevocationService"]
 
 
 class RevocationService:
-    """Implements `Revoker`, and `api_server.relay.feed.EventListener`.
+    """Implements `RevocationKeeper`, and `api_server.relay.feed.EventListener`.
 
     Args:
-        ledger: what is in force.
+        database: what is in force.
         relay: enforces it.
         clock: wall time.
         backoff: delays between attempts to tell the relay.
@@ -44,7 +45,7 @@ class RevocationService:
 
     def __init__(
         self,
-        ledger: RevocationLedger,
+        database: Database,
         relay: RelayRevocations,
         *,
         clock: Clock,
@@ -52,7 +53,8 @@ class RevocationService:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         log: Logger | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._database = database
+        self._ledger = RevocationLedger()
         self._relay = relay
         self._clock = clock
         self._backoff = backoff if backoff is not None else Backoff(base=0.2, maximum=5.0)
@@ -67,18 +69,13 @@ class RevocationService:
         """Whether the relay knows all that is revoked, as far as is known here."""
         return not self._owed.is_set()
 
-    async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
-        """As `Revoker` says. When it raises, the revocation is kept all the same, and the relay is told as soon as it
-        answers again.
+    async def keep(self, tx: AsyncConnection, revocations: Sequence[Revocation]) -> None:
+        await self._ledger.keep(tx, revocations, self._clock.wall())
 
-        Raises:
-            DatabaseError: it could not be kept, and nothing has been done.
-            RelayUnavailableError: it is kept, and not yet in force.
-        """
-        revocation = Revocation(id=credential, kind="credential", team=team, expires_at=expires_at)
-        await self._ledger.add(revocation, self._clock.wall())
+    async def enforce(self, revocations: Sequence[Revocation]) -> None:
         try:
-            await self._relay.revoke_credential(team, credential, expires_at=expires_at)
+            for each in revocations:
+                await self._relay.revoke(each)
         except BaseException:
             self._owed.set()
             raise
@@ -97,7 +94,7 @@ class RevocationService:
             # Before the ledger is read: what comes during the call is told by another one.
             self._owed.clear()
             try:
-                revocations = await self._ledger.in_force(self._clock.wall())
+                revocations = await self._database.read(lambda tx: self._ledger.in_force(tx, self._clock.wall()))
                 await self._relay.tell_revocations(revocations)
             except (SessionStoreError, DatabaseError) as exc:
                 self._owed.set()

@@ -18,10 +18,8 @@ devices = table(
     Column("created_at", Time, nullable=False),
     Column("created_by_kind", text(16), nullable=False),
     Column("created_by", text(64), nullable=False),
-    Column("owner", text(64)),
     Column("services", Json, nullable=False),
     Column("disabled_at", Time),
-    Column("credential_epoch", Integer, nullable=False, server_default="0"),
     Column("last_seen_at", Time),
     UniqueConstraint("team_id", "name"),
 )
@@ -31,6 +29,7 @@ credentials = table(
     "credentials",
     Column("id", text(40), primary_key=True),
     Column("device_id", text(40), nullable=False),
+    Column("device_name", text(40), nullable=False),
     Column("team_id", text(40), nullable=False),
     Column("kind", text(16), nullable=False),
     Column("service", text(40)),
@@ -40,9 +39,11 @@ credentials = table(
     Column("issued_by", text(64), nullable=False),
     Column("revoked_at", Time),
     Index(None, "device_id"),
+    Index(None, "team_id", "device_name"),
     Index(None, "expires_at"),
 )
-"""Session tokens that were issued, not the tokens themselves. `kind` is bound, long_lived or unbound."""
+"""Session tokens that were issued, not the tokens themselves. `kind` is bound, long_lived or unbound; `device_name` is
+what the token says, which a renamed device shows until it has another one."""
 
 pairing_tokens = table(
     "pairing_tokens",

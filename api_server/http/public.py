@@ -1,7 +1,8 @@
 """The one list of what is served without an identity. Everything else answers 401 first, even a path that is not there.
 
 None of these depends on who asks, or tells anything about the installation but whether it is up. Those of sign-in show
-their own proof: a sign-in under way, or a token that the identity provider signed.
+their own proof: a sign-in under way, or a token that the identity provider signed. So do those of devices: a pairing
+token, a code, or a signature with the device's key.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ PUBLIC: Final = frozenset(
         ("GET", "/api/auth/callback"),
         ("GET", "/api/auth/login"),
         ("POST", "/api/auth/backchannel-logout"),
+        ("POST", "/api/device-authorization"),
+        ("POST", "/api/device-token"),
+        ("POST", "/api/devices/{id}/renew"),
+        ("POST", "/api/pairing/exchange"),
+        ("GET", "/device"),
         ("GET", "/docs"),
         ("GET", "/docs/errors"),
         ("GET", "/healthz"),
+        ("GET", "/invitations/{id}"),
         ("GET", "/openapi.json"),
         ("GET", "/readyz"),
     }

@@ -32,7 +32,7 @@ from api_server.http.errors import ValidationFailedError
 from common.errors import HomeportError
 from common.ids import TeamId
 
-__all__ = ["Caller", "Handler", "ListQuery", "Route", "TeamQuery", "authorise"]
+__all__ = ["Caller", "Handler", "ListQuery", "Route", "TeamQuery", "authorise", "chosen_team"]
 
 
 Handler = Callable[..., Awaitable[Any]]
@@ -181,6 +181,32 @@ def authorise(identity: Identity, route: Route, team: str | None) -> frozenset[T
             raise TeamNotFoundError("there is no such team, or you do not belong to it")
         case Decision.FORBIDDEN:
             raise _forbidden(identity, action)
+
+
+def chosen_team(caller: Caller, action: Action, named: str | None) -> TeamId:
+    """The team that a body names, for a route that says `every_team`.
+
+    Args:
+        caller: allowed to do the action in `caller.teams`.
+        action: of the route.
+        named: by the body; None when it names none.
+
+    Raises:
+        ForbiddenError: the caller may not, in that team.
+        TeamNotFoundError: it has nothing to do with that team.
+        ValidationFailedError: none is named, and there are several.
+    """
+    if named is None:
+        if len(caller.teams) == 1:
+            return caller.team
+        raise ValidationFailedError("body: name a team: you belong to several")
+    match caller.identity.decide(action, TeamId(named)):
+        case Decision.ALLOWED:
+            return TeamId(named)
+        case Decision.UNKNOWN_TEAM:
+            raise TeamNotFoundError("there is no such team, or you do not belong to it")
+        case Decision.FORBIDDEN:
+            raise _forbidden(caller.identity, action)
 
 
 def _forbidden(identity: Identity, action: Action) -> ForbiddenError:

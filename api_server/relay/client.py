@@ -19,8 +19,7 @@ import msgspec
 from api_server.devices.interfaces import Revocation
 from api_server.relay.events import EventCutter, EventPosition, SessionEvent
 from api_server.relay.problems import MSGPACK, error_from_answer
-from common.crypto.session_tokens import CredentialId
-from common.ids import DeviceId, SessionId, TeamId, is_session_id
+from common.ids import SessionId, TeamId, is_session_id
 from common.secret import Secret
 from common.sessions.errors import RelayUnavailableError, SessionNotFoundError, SessionStoreError
 from common.sessions.interfaces import Page, Summary
@@ -145,29 +144,15 @@ class ProxyClient:
             query["reason"] = reason
         return (await self._call("DELETE", _path(session_id), _Closed, query)).closed
 
-    async def revoke_device(self, team: TeamId, device: DeviceId, *, expires_at: float) -> None:
-        """Refuse a device from now on, and close what it has open.
-
-        Args:
-            expires_at: when the last session token that it was given has expired, seconds since the Unix epoch: the
-                relay may forget the revocation then.
-
-        Raises:
-            RelayUnavailableError: the relay could not be told, and may still admit it.
-        """
-        await self._revoke("device", device, team, expires_at)
-
-    async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
-        """Refuse a session token from now on, and close the session that was admitted with it.
-
-        Args:
-            credential: the `jti` of the token.
-            expires_at: when the token has expired by itself, seconds since the Unix epoch.
+    async def revoke(self, revocation: Revocation) -> None:
+        """Refuse a device or a session token from now on, and close what is open under it.
 
         Raises:
             RelayUnavailableError: the relay could not be told, and may still honour it.
         """
-        await self._revoke("credential", credential, team, expires_at)
+        body = {"kind": revocation.kind, "team": revocation.team, "expires_at": revocation.expires_at}
+        path = f"/internal/revocations/{quote(revocation.id, safe='')}"
+        await self._request("PUT", path, {}, msgpack.packb(body))
 
     async def tell_revocations(self, revocations: Sequence[Revocation]) -> None:
         """Tell the relay all that is revoked, as it must be told after its start.
@@ -177,10 +162,6 @@ class ProxyClient:
         """
         body = msgpack.packb({"items": [msgspec.to_builtins(each) for each in revocations]})
         await self._request("PUT", "/internal/revocations", {}, body)
-
-    async def _revoke(self, kind: str, subject: str, team: TeamId, expires_at: float) -> None:
-        body = msgpack.packb({"kind": kind, "team": team, "expires_at": expires_at})
-        await self._request("PUT", f"/internal/revocations/{quote(subject, safe='')}", {}, body)
 
     async def reachable(self) -> bool:
         """Whether the relay answers and takes new tunnels and streams; never raises."""

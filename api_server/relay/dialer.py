@@ -22,6 +22,7 @@ from common.clock import SystemClock
 from common.ids import ServiceName, TeamId
 from common.sessions.errors import (
     DeviceOfflineError,
+    DeviceUnknownError,
     DrainingError,
     RelayUnavailableError,
     SessionNotFoundError,
@@ -75,6 +76,8 @@ class ServiceDialer:
         """
         try:
             location = self.directory.get_nowait(team, device)
+        except DeviceUnknownError:
+            raise
         except DeviceOfflineError:
             if self.absence.deadline(team, device) <= now:
                 raise
@@ -142,6 +145,9 @@ class ServiceDialer:
             except RelayUnavailableError as exc:
                 absence.relay_lost()
                 error = exc
+            except DeviceUnknownError:
+                absence.relay_back()
+                raise
             except DeviceOfflineError as exc:
                 absence.relay_back()
                 error = exc

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from common.clock import Clock
 from common.ids import SessionId, TeamId
-from common.sessions.errors import DeviceOfflineError
+from common.sessions.errors import DeviceOfflineError, DeviceUnknownError
 from common.sessions.interfaces import Summary
 
 __all__ = ["DirectoryStatistics", "Location", "SessionDirectory"]
@@ -48,6 +48,8 @@ class _Entry:
     location: Location | None
     """None: the device was offline."""
     expires: float
+    unknown: bool = False
+    """It was offline because the team has no such device."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +68,8 @@ class SessionDirectory:
     """Remembers which session a device is in.
 
     Args:
-        find: asks the relay; raises `DeviceOfflineError` when there is no session, other errors as they come.
+        find: asks the relay; raises `DeviceOfflineError` when there is no session, `DeviceUnknownError` when there is
+            no such device either, other errors as they come.
         clock: time source.
         ttl: seconds that a location is remembered.
         offline_ttl: seconds that a device is remembered to be offline; short, because it delays a device that comes
@@ -116,13 +119,15 @@ class SessionDirectory:
         """Where the device is, if that is remembered; None: ask `get`.
 
         Raises:
-            DeviceOfflineError: it is remembered to be offline.
+            DeviceOfflineError: it is remembered to be offline; `DeviceUnknownError` when there is none.
         """
         entry = self._entries.get((team, device))
         if entry is None or entry.expires <= self._clock.monotonic():
             return None
         self._hits += 1
         if entry.location is None:
+            if entry.unknown:
+                raise DeviceUnknownError(f"the team has no device {device}")
             raise DeviceOfflineError(f"the device {device} has no tunnel to the relay")
         return entry.location
 
@@ -155,7 +160,7 @@ class SessionDirectory:
             flight.location = await self._find(*key)
         except DeviceOfflineError as exc:
             flight.error = exc
-            self._remember(key, None, self._offline_ttl, flight)
+            self._remember(key, None, self._offline_ttl, flight, unknown=isinstance(exc, DeviceUnknownError))
             raise
         except Exception as exc:
             flight.error = exc
@@ -166,13 +171,15 @@ class SessionDirectory:
         self._remember(key, flight.location, self._ttl, flight)
         return flight.location
 
-    def _remember(self, key: _Key, location: Location | None, ttl: float, flight: _Flight) -> None:
+    def _remember(
+        self, key: _Key, location: Location | None, ttl: float, flight: _Flight, *, unknown: bool = False
+    ) -> None:
         if flight.overtaken:
             return
         self._entries.pop(key, None)
         if len(self._entries) >= self._max_entries:
             del self._entries[next(iter(self._entries))]
-        self._entries[key] = _Entry(location, self._clock.monotonic() + ttl)
+        self._entries[key] = _Entry(location, self._clock.monotonic() + ttl, unknown)
 
     def forget(self, team: TeamId, device: str, location: Location) -> None:
         """The relay refused `location`: drop it, unless something newer is remembered already."""

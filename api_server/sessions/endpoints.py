@@ -11,7 +11,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from api_server.auth.errors import ForbiddenError
 from api_server.auth.interfaces import Action
+from api_server.db.errors import DatabaseUnavailableError
+from api_server.devices.interfaces import DeviceCreators
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery
 from common.ids import SessionId, is_session_id
 from common.sessions.errors import (
@@ -46,10 +49,12 @@ class SessionEndpoints:
 
     Args:
         store: who is connected.
+        devices: tells whose a device is.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, devices: DeviceCreators) -> None:
         self._store = store
+        self._devices = devices
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -72,9 +77,16 @@ class SessionEndpoints:
                 method="DELETE",
                 path="/api/sessions/{id}",
                 handler=self.close_session,
-                action=Action.SESSIONS_CLOSE,
+                action=Action.SESSIONS_CLOSE_OWN,
                 status=204,
-                errors=(SessionNotFoundError, SessionReplacedError, DrainingError, RelayUnavailableError),
+                errors=(
+                    ForbiddenError,
+                    SessionNotFoundError,
+                    SessionReplacedError,
+                    DrainingError,
+                    RelayUnavailableError,
+                    DatabaseUnavailableError,
+                ),
             ),
         ]
 
@@ -95,10 +107,24 @@ class SessionEndpoints:
         """Close a live session.
 
         Its streams are reset and its WebSocket is closed, within the call. The device may dial in again at once; to
-        keep it out, revoke its session token.
+        keep it out, disable it or revoke its session token.
         """
+        if not caller.identity.may(Action.SESSIONS_CLOSE, caller.team):
+            await self._check_own(caller, path)
         if not await self._store.unregister(caller.team, _session_id(path), query.epoch):
             raise SessionNotFoundError(_NOT_FOUND)
+
+    async def _check_own(self, caller: Caller, path: SessionPath) -> None:
+        """Whether the session is of a device that the caller has created.
+
+        Raises:
+            ForbiddenError: it is somebody else's.
+            SessionNotFoundError: there is none.
+        """
+        summary = await (await self._store.lookup(caller.team, _session_id(path))).summary()
+        creator = await self._devices.creator_of(caller.team, summary.device)
+        if creator != (caller.identity.kind, caller.identity.id):
+            raise ForbiddenError(f"{caller.identity.name!r} may close sessions of own devices only")
 
 
 _NOT_FOUND = "the team has no live session of that id"

@@ -7,6 +7,7 @@ HomeportError
     ├── NotSupportedError       501 not_supported      this store does not do that call
     ├── SessionReplacedError    409 session_replaced   the epoch no longer matches: a newer session has taken over
     ├── DeviceOfflineError      502 device_offline     the device has no live session
+    │   └── DeviceUnknownError  404 no_such_device     and the team has none of that id or name
     ├── ServiceRefusedError     502 service_refused    the agent does not offer the service, or could not reach it
     ├── ServiceTimeoutError     504 service_timeout    the agent did not answer the open in time
     ├── OverCapacityError       503 over_capacity      a limit is reached; with Retry-After
@@ -22,6 +23,7 @@ from common.errors import HomeportError
 
 __all__ = [
     "DeviceOfflineError",
+    "DeviceUnknownError",
     "DrainingError",
     "InvalidCursorError",
     "NotSupportedError",
@@ -77,6 +79,14 @@ class DeviceOfflineError(SessionStoreError):
     code: ClassVar[str] = "device_offline"
     status: ClassVar[int] = 502
     title: ClassVar[str] = "The device is offline"
+
+
+class DeviceUnknownError(DeviceOfflineError):
+    """The team has no device of that id or name, and so no session of it either."""
+
+    code: ClassVar[str] = "no_such_device"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "No such device"
 
 
 class ServiceRefusedError(SessionStoreError):

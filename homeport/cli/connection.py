@@ -21,6 +21,7 @@ from common.crypto.keyfiles import read_secret
 from common.ids import is_name
 from common.secret import Secret
 from common.settings import load
+from homeport.api_client import ApiClient
 from homeport.errors import NotConfiguredError
 from homeport.run_file import ADMIN_TOKEN, RUN_FILE, Run, read_run_file
 from homeport.settings import ALL_SETTINGS, ClientSettings, default_data_dir
@@ -139,6 +140,14 @@ class Connection:
                 f"no token for {url}: give --token-file; the token in {self.data_dir} is for {run.api} alone"
             )
         return read_secret(self.data_dir / ADMIN_TOKEN)
+
+    def client(self) -> ApiClient:
+        """The API, with the token for it.
+
+        Raises:
+            NotConfiguredError, KeyFileError: as the properties above say.
+        """
+        return ApiClient(self.api, self.token_for(self.api), self.team)
 
     @property
     def names_api(self) -> bool:

@@ -6,7 +6,7 @@ import re
 
 import click
 
-__all__ = ["ago", "parse_duration", "size"]
+__all__ = ["ago", "moment", "parse_duration", "size"]
 
 _FACTORS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PATTERN = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
@@ -31,6 +31,18 @@ def ago(seconds: float) -> str:
         if count or parts:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2]) or "0s"
+
+
+def moment(at: float | None, now: float) -> str:
+    """A moment as people read it: `3m 2s ago`, `in 14m 58s`, `never`.
+
+    Args:
+        at: seconds since the Unix epoch; None for never.
+        now: the same.
+    """
+    if at is None:
+        return "never"
+    return f"{ago(now - at)} ago" if at <= now else f"in {ago(at - now)}"
 
 
 def size(count: int) -> str:

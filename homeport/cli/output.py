@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -15,7 +15,7 @@ from rich.text import Text
 from common.errors import HomeportError
 from common.settings import SettingsError
 
-__all__ = ["cell", "emit", "json_option", "report", "say", "show_table", "wants_json"]
+__all__ = ["cell", "emit", "json_option", "report", "say", "show_facts", "show_rows", "show_table", "wants_json"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +44,34 @@ def json_option(command: F) -> F:
 def wants_json() -> bool:
     """Whether the current command was called with `--json`."""
     return bool(click.get_current_context().meta.get(_KEY))
+
+
+def show_rows(headings: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> None:
+    """Write a list, for people.
+
+    Args:
+        headings: of its columns.
+        rows: cells; None shows as nothing.
+        nothing: what to say of an empty one.
+    """
+    listed = list(rows)
+    if not listed:
+        say(nothing)
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for row in listed:
+        table.add_row(*("" if each is None else cell(each) for each in row))
+    show_table(table)
+
+
+def show_facts(facts: Mapping[str, object]) -> None:
+    """Write what is known of one thing, for people."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, cell("-" if value is None else value))
+    show_table(table)
 
 
 def show_table(table: Table) -> None:

@@ -1,7 +1,7 @@
-"""`homeport relay | api | agent | demo | dev-idp`: each process alone, in the foreground, until SIGTERM or SIGINT.
+"""`homeport relay | api | demo | dev-idp`: each process alone, in the foreground, until SIGTERM or SIGINT.
 
-The flags of the first three are made from their settings, so that a setting has one name, one type and one description
-wherever it is given.
+The flags of the first two, and of `homeport agent`, are made from their settings, so that a setting has one name, one
+type and one description wherever it is given.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from msgspec import inspect
 
 from api_server.settings import ApiSettings
 from common.settings import Field, Settings, fields_of, load
-from edge_agent.settings import AgentSettings
 from homeport.cli.output import emit, json_option, wants_json
 from homeport.errors import ListenError
 from homeport.settings import ALL_SETTINGS, default_data_dir
 from remote_proxy.settings import RelaySettings
 
-__all__ = ["agent", "api", "demo", "dev_idp", "flag_of", "relay"]
+__all__ = ["api", "demo", "dev_idp", "exit_with", "flag_of", "relay", "with_settings"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -60,11 +59,15 @@ def _metavar(field: Field) -> str:
     return next((word for start, word in words.items() if field.type.startswith(start)), field.type.upper())
 
 
-def _with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
-    """Gives a command a flag for each setting, and calls it with what all sources together say."""
+def with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
+    """Gives a command a flag for each setting, and calls it with what all sources together say. A group with it is
+    called only when none of its commands is.
+    """
 
     def decorate(run: Callable[[S], None]) -> Callable[..., None]:
         def command(config: Path | None, **flags: Any) -> None:
+            if click.get_current_context().invoked_subcommand is not None:
+                return  # a command beneath it, which has options of its own
             given = {name: value for name, value in flags.items() if value not in (None, ())}
             if wants_json():
                 given.setdefault("log_format", "json")
@@ -90,37 +93,22 @@ def _raise_open_files() -> None:
 
 @click.command()
 @json_option
-@_with_settings(RelaySettings)
+@with_settings(RelaySettings)
 def relay(settings: RelaySettings) -> None:
     """Run the relay, which holds the tunnels that devices dial."""
     from remote_proxy.app import run
 
-    _exit(run(settings))
+    exit_with(run(settings))
 
 
 @click.command()
 @json_option
-@_with_settings(ApiSettings)
+@with_settings(ApiSettings)
 def api(settings: ApiSettings) -> None:
     """Run the API server and the gateway."""
     from api_server.app import run
 
-    _exit(run(settings))
-
-
-@click.command()
-@json_option
-@_with_settings(AgentSettings)
-def agent(settings: AgentSettings) -> None:
-    """Run the agent, which dials home and offers services of this device.
-
-    \b
-      homeport agent --relay wss://relay.example/tunnel --token-file session-token \\
-          --service web=http://127.0.0.1:8000 --service ssh=tcp://127.0.0.1:22
-    """
-    from edge_agent.app import run
-
-    _exit(run(settings))
+    exit_with(run(settings))
 
 
 @click.command()
@@ -137,7 +125,7 @@ def demo(host: str, port: int, ready_file: Path | None) -> None:
         sys.stdout.flush()
 
     try:
-        _exit(run(host, port, ready_file, tell))
+        exit_with(run(host, port, ready_file, tell))
     except OSError as exc:
         raise ListenError(
             f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another by --port"
@@ -172,12 +160,13 @@ def dev_idp(
     check_place(host, public_url)
     folder = data_dir or default_data_dir(os.environ) / "dev-idp"
     try:
-        _exit(run(host, port, data_dir=folder, client_id=client_id, ready_file=ready_file, on_listening=tell))
+        exit_with(run(host, port, data_dir=folder, client_id=client_id, ready_file=ready_file, on_listening=tell))
     except OSError as exc:
         raise ListenError(
             f"cannot listen on {host} port {port}: {exc.strerror or exc}; choose another by --port"
         ) from exc
 
 
-def _exit(code: int) -> None:
+def exit_with(code: int) -> None:
+    """End the command with that exit code."""
     click.get_current_context().exit(code)

@@ -28,7 +28,7 @@ def sessions() -> None:
 @json_option
 def list_sessions(connection: Connection) -> None:
     """List the live sessions of a team."""
-    with _client(connection) as client:
+    with connection.client() as client:
         items = list(client.sessions())
     emit({"items": items}, lambda: _show_list(items, connection.team))
 
@@ -42,7 +42,7 @@ def show_session(
     connection: Connection,
 ) -> None:
     """Show a live session. SESSION is its id (ses_...), or the id or name of its device."""
-    with _client(connection) as client:
+    with connection.client() as client:
         summary = _find(client, session)
     emit(summary, lambda: _show_one(summary))
 
@@ -59,15 +59,11 @@ def close_session(
 
     The device may dial in again at once.
     """
-    with _client(connection) as client:
+    with connection.client() as client:
         summary = _find(client, session)
         # With its epoch: if the device has dialled in again meanwhile, the new session is not the one that was meant.
         client.close_session(summary.id, epoch=summary.epoch)
     emit({"closed": summary.id}, lambda: say(f"closed {summary.id} of device {summary.device_name}"))
-
-
-def _client(connection: Connection) -> ApiClient:
-    return ApiClient(connection.api, connection.token_for(connection.api), connection.team)
 
 
 def _find(client: ApiClient, text: str) -> Summary:

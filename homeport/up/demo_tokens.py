@@ -10,9 +10,9 @@ from common.backoff import Backoff
 from common.clock import Clock
 from common.secret import Secret
 from homeport.api_client import ApiClient, IssuedToken
-from homeport.errors import ApiError
+from homeport.errors import ApiError, ApiRefusedError
 from homeport.up.data_directory import DataDirectory
-from homeport.up.plan import DEMO_DEVICE
+from homeport.up.plan import DEMO_DEVICE, DEMO_SERVICE
 
 __all__ = ["ApiAccess", "DemoTokens"]
 
@@ -74,4 +74,11 @@ class DemoTokens:
 
     def _issue(self) -> IssuedToken:
         with ApiClient(self._api.url, self._api.token, self._api.team) as client:
+            try:
+                return client.issue_session_token(DEMO_DEVICE)
+            except ApiRefusedError as exc:
+                if exc.reason != "no_such_device":
+                    raise
+            body = {"team": self._api.team, "name": DEMO_DEVICE, "services": [DEMO_SERVICE]}
+            client.ask("POST", "devices", body=body, of_team=False)
             return client.issue_session_token(DEMO_DEVICE)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.interfaces import Revocation
-from common.crypto.session_tokens import CredentialId
 from common.ids import DeviceId, ServiceName, SessionId, TeamId
 from common.sessions.errors import (
     NotSupportedError,
@@ -168,7 +167,7 @@ class FakeRelay:
 
     is_ready: bool = True
     asked: int = 0
-    revoked: list[tuple[TeamId, CredentialId, float]] = field(default_factory=list)
+    revoked: list[Revocation] = field(default_factory=list)
     told: list[list[Revocation]] = field(default_factory=list)
     away: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -178,9 +177,9 @@ class FakeRelay:
         self.asked += 1
         return self.is_ready
 
-    async def revoke_credential(self, team: TeamId, credential: CredentialId, *, expires_at: float) -> None:
+    async def revoke(self, revocation: Revocation) -> None:
         self._answer()
-        self.revoked.append((team, credential, expires_at))
+        self.revoked.append(revocation)
 
     async def tell_revocations(self, revocations: Sequence[Revocation]) -> None:
         self._answer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,24 +13,38 @@ import httpx
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api_server.audit.endpoints import AuditEndpoints
 from api_server.audit.store import AuditReader, Filter, Recorded
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.interfaces import Action, Authenticator, CookieAuthenticator, Identity, Pending
 from api_server.auth.signin.endpoints import SignInEndpoints
+from api_server.auth.signin.store import DatabaseSignInStore
+from api_server.db.database import Database
+from api_server.db.schema import METADATA
+from api_server.devices.tables import devices
+from api_server.domains import Domains
+from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
+from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
 from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
 from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.rest import rest_routes
+from api_server.sessions.endpoints import SessionEndpoints
+from api_server.teams.memberships import DatabaseMemberships
+from api_server.teams.tables import teams
 from common.crypto.api_tokens import new_api_token
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
+from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
 
@@ -87,6 +102,7 @@ class Api:
     store: FakeStore
     relay: FakeRelay
     database: FakeDatabase
+    domains: Domains
     clock: FakeClock
     hub: EventHub
     readiness: Readiness
@@ -110,6 +126,48 @@ def _kept_log(stream: io.StringIO) -> Any:
         structlog.WriteLogger(stream),
         processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
     )
+
+
+@asynccontextmanager
+async def _domains(signer: SessionTokenSigner, clock: FakeClock, relay: FakeRelay) -> AsyncIterator[Domains]:
+    """The domains over a database of their own, in which both teams have a device `front-door`."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with Database.connect(f"sqlite:///{folder}/homeport.db") as database:
+            async with database.administer() as connection:
+                await connection.run_sync(METADATA.create_all)
+                await connection.commit()
+            audit, memberships = RecordedAudit(), DatabaseMemberships(database, clock)
+            domains = Domains(
+                database=database,
+                audit=audit,
+                accounts=DatabaseSignInStore(database, audit, memberships),
+                relay=relay,
+                signer=signer,
+                clock=clock,
+                tunnel_url="ws://relay/tunnel",
+                public_url=lambda: "http://api.test",
+                token_lifetime=3600,
+                token_max_lifetime=86400,
+            )
+            await memberships.prepare(HOME)
+            await database.write(_furnish)
+            yield domains
+
+
+async def _furnish(tx: AsyncConnection) -> None:
+    await tx.execute(insert(teams).values(id=AWAY, name=AWAY, description="", created_at=0))
+    for team, number in ((HOME, 1), (AWAY, 2)):
+        await tx.execute(
+            insert(devices).values(
+                id=f"dev-{number:032x}",
+                team_id=team,
+                name="front-door",
+                services=[],
+                created_at=0,
+                created_by_kind="user",
+                created_by="usr_0",
+            )
+        )
 
 
 @asynccontextmanager
@@ -145,56 +203,51 @@ async def running_api(
         metrics=EventMetrics(registry), max_followers=max_followers, kept=max_waiting // 2, max_waiting=max_waiting
     )
     readiness = Readiness(relay, database, clock)
-    routes = rest_routes(
-        sign_in=sign_in if sign_in is not None else nobody_signs_in(clock),
-        audit=audit if audit is not None else FakeAudit(),
-        store=store,
-        revoker=relay,
-        signer=signer,
-        clock=clock,
-        hub=hub,
-        readiness=readiness,
-        registry=registry,
-        tunnel_url="ws://relay/tunnel",
-        token_lifetime=3600,
-        token_max_lifetime=86400,
-        heartbeat=heartbeat,
-    )
-    logs = io.StringIO()
-    application = RestApplication(
-        authenticator=authenticator if authenticator is not None else FakeAuthenticator(clock),
-        sessions=sessions,
-        metrics=RestMetrics(registry),
-        public_origin=public_origin,
-        max_request_bytes=LIMIT,
-        log=_kept_log(logs) if log is not None else None,
-    )
-    built = application.build([*routes, *(more or [])])
-    server = RestServer(built)
-    port = await server.start("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        # Without TLS there is nothing to verify, and loading the certificates for it takes longer than most tests.
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20, verify=False) as http:
-            yield Api(
-                url=url,
-                port=port,
-                application=built,
-                routes=routes,
-                server=server,
-                store=store,
-                relay=relay,
-                database=database,
-                clock=clock,
-                hub=hub,
-                readiness=readiness,
-                registry=registry,
-                logs=logs,
-                http=http,
-            )
-    finally:
-        hub.close()
-        await server.close()
+    async with _domains(signer, clock, relay) as domains:
+        routes = rest_routes(
+            sign_in if sign_in is not None else nobody_signs_in(clock),
+            AuditEndpoints(audit if audit is not None else FakeAudit()),
+            EventEndpoints(hub, heartbeat=heartbeat),
+            HealthEndpoints(readiness, registry),
+            SessionEndpoints(store, domains.devices),
+            *domains.endpoints,
+        )
+        logs = io.StringIO()
+        application = RestApplication(
+            authenticator=authenticator if authenticator is not None else FakeAuthenticator(clock),
+            sessions=sessions,
+            metrics=RestMetrics(registry),
+            public_origin=public_origin,
+            max_request_bytes=LIMIT,
+            log=_kept_log(logs) if log is not None else None,
+        )
+        built = application.build([*routes, *(more or [])])
+        server = RestServer(built)
+        port = await server.start("127.0.0.1", 0)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            # Without TLS there is nothing to verify, and loading the certificates for it takes longer than most tests.
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20, verify=False) as http:
+                yield Api(
+                    url=url,
+                    port=port,
+                    application=built,
+                    routes=routes,
+                    server=server,
+                    store=store,
+                    relay=relay,
+                    database=database,
+                    domains=domains,
+                    clock=clock,
+                    hub=hub,
+                    readiness=readiness,
+                    registry=registry,
+                    logs=logs,
+                    http=http,
+                )
+        finally:
+            hub.close()
+            await server.close()
 
 
 __all__ = ["ADMIN", "BOTH_TEAMS", "LIMIT", "NO_TEAM", "VIEWER", "Api", "FakeAuthenticator", "running_api"]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -69,7 +70,16 @@ async def running(
 async def ledger(folder: Path) -> list[Revocation]:
     """What is revoked."""
     async with Database.connect(f"sqlite:///{folder}/homeport.db") as database:
-        return await RevocationLedger(database).in_force(0)
+        return await database.read(lambda tx: RevocationLedger().in_force(tx, 0))
+
+
+async def issue(http: httpx.AsyncClient) -> dict[str, Any]:
+    """Register the device `cam`, and issue it a session token."""
+    assert (await http.post("/api/devices", json={"name": "cam"})).status_code == 201
+    answer = await http.post("/api/devices/cam/session-tokens", json={"expires_in": 600})
+    assert answer.status_code == 201
+    issued: dict[str, Any] = answer.json()
+    return issued
 
 
 async def test_a_session_is_listed_shown_and_closed(tmp_path: Path) -> None:
@@ -106,7 +116,7 @@ async def test_what_happens_to_sessions_is_followed(tmp_path: Path) -> None:
 
 async def test_a_revoked_token_is_refused_at_once_and_by_the_next_relay_too(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as relay, running(tmp_path, relay) as (_, http):
-        issued = (await http.post("/api/devices/cam/session-tokens", json={"expires_in": 600})).json()
+        issued = await issue(http)
         claims = SessionTokenVerifier.from_file(tmp_path / "session-keys.json").verify(
             issued["session_token"], SystemClock().wall()
         )
@@ -136,6 +146,12 @@ async def test_readiness_follows_the_relay_and_the_drain(tmp_path: Path) -> None
 
 async def test_the_gateway_knows_the_same_callers(tmp_path: Path) -> None:
     async with running_relay(tmp_path) as relay, running(tmp_path, relay) as (server, http):
+        unknown = await http.get(f"{server.gateway_url}/d/home/cam/web/")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_such_device")
+        await issue(http)
+        unknown = await http.get(f"{server.gateway_url}/d/home/never/web/")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_such_device")
+    async with running_relay(tmp_path) as relay, running(tmp_path, relay) as (server, http):
         gone = await http.get(f"{server.gateway_url}/d/home/cam/web/")
         assert (gone.status_code, gone.json()["code"]) == (502, "device_offline")
         async with httpx.AsyncClient(trust_env=False) as stranger:
@@ -151,11 +167,11 @@ async def test_without_a_relay_it_serves_and_says_so(tmp_path: Path) -> None:
         assert (await http.get("/readyz")).status_code == 503
         answer = await http.get("/api/sessions")
         assert (answer.status_code, answer.json()["code"]) == (502, "relay_unavailable")
-        assert (await http.post("/api/devices/cam/session-tokens")).status_code == 201, "this needs no relay"
-        answer = await http.delete(f"/api/devices/cam/session-tokens/crd_{'0' * 32}")
+        issued = await issue(http)  # this needs no relay
+        answer = await http.delete(f"/api/devices/cam/session-tokens/{issued['id']}")
         assert (answer.status_code, answer.json()["code"]) == (502, "relay_unavailable")
         (kept,) = await ledger(tmp_path)
-        assert kept.id == f"crd_{'0' * 32}", "the relay will be told"
+        assert kept.id == issued["id"], "the relay will be told"
 
 
 async def test_two_processes_may_share_the_ports(tmp_path: Path) -> None:
@@ -200,13 +216,13 @@ async def test_a_database_without_tables_keeps_it_from_starting(tmp_path: Path) 
 async def test_without_its_database_it_does_all_that_does_not_need_it(
     tmp_path: Path, fresh_database: FreshDatabase
 ) -> None:
-    credential = f"/api/devices/cam/session-tokens/crd_{'0' * 32}"
     with fresh_database(Kind.POSTGRESQL) as url:
         async with (
             running_relay(tmp_path) as relay,
             running(tmp_path, relay, database_url=url) as (server, http),
         ):
             await relay.attach("cam")
+            credential = f"/api/devices/cam/session-tokens/{(await issue(http))['id']}"
             service = f"{server.gateway_url}/d/home/cam/web/"
             before = await http.get(service)
             assert (await http.get("/readyz")).json() == {"status": "ok", "database": "ok"}

@@ -54,7 +54,7 @@ async def running_agent(
     if not token_file.exists():
         write_secret(token_file, TOKEN)
     log = RecordingLogger()
-    agent = build_agent(
+    agent, _ = build_agent(
         AgentSettings(relay=relay, data_dir=folder, services=services or (IDLE,), **settings),
         log.as_logger(),
         environ={} if environ is None else environ,

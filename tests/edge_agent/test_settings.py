@@ -9,14 +9,14 @@ import pytest
 from common.settings import SettingsError, load
 from common.wire.messages import OpenRefusal
 from edge_agent import errors
-from edge_agent.settings import AgentSettings
+from edge_agent.settings import AgentSettings, default_agent_dir
 
 MINIMAL = {"relay": "wss://relay.example", "token_file": "/run/token", "services": ["web=http://127.0.0.1:8000"]}
 
 
 def test_flags_are_enough() -> None:
     settings = load(AgentSettings, config=None, environ={}, overrides=MINIMAL)
-    assert settings.token_path == Path("/run/token")
+    assert settings.token_file == Path("/run/token")
     assert settings.services == ("web=http://127.0.0.1:8000",)
     assert settings.drain_grace == 30
 
@@ -34,7 +34,12 @@ def test_the_environment_lists_services_with_their_options() -> None:
         "ssh=tcp://127.0.0.1:22",
     )
     assert settings.health_interval == 60
-    assert settings.token_path == Path("/var/lib/homeport/session-token")
+    assert settings.folder == Path("/var/lib/homeport")
+
+
+def test_the_agent_has_a_folder_of_its_own() -> None:
+    assert default_agent_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/homeport-agent")
+    assert default_agent_dir({"XDG_DATA_HOME": "data"}) == Path.home() / ".local/share/homeport-agent"
 
 
 def test_a_file_gives_them_too(tmp_path: Path) -> None:
@@ -49,7 +54,6 @@ def test_a_file_gives_them_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"token_file": None}, "token_file or by data_dir"),
         ({"services": []}, "at least one"),
         ({"retry_base": 10, "retry_maximum": 5}, "retry_maximum"),
         ({"retry_base": 0}, "retry-base"),

@@ -70,6 +70,8 @@ class Installation:
         if service is not None:
             body["service"] = service
         with self.client() as client:
+            made = client.post("/api/devices", json={"team": self.team, "name": device})
+            assert made.status_code in (201, 409), made.text
             answer = client.post(f"/api/devices/{device}/session-tokens", params={"team": self.team}, json=body)
             answer.raise_for_status()
         path = self.folder / f"token-{device}"

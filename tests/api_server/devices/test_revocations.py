@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from api_server.db.database import Database
-from api_server.db.engine import Kind
-from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.interfaces import Revocation
 from api_server.devices.ledger import RevocationLedger
 from api_server.devices.revocations import RevocationService
 from common.crypto.session_tokens import CredentialId
 from common.sessions.errors import RelayUnavailableError
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay
-from tests.databases.fixtures import FreshDatabase
 
 pytestmark = pytest.mark.anyio
 
@@ -37,38 +33,21 @@ class Sleeps:
         await self.over.wait()
 
 
-class FlakyDatabase:
-    """A database that can be taken away."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.there = True
-
-    async def read(self, work: Any) -> Any:
-        if not self.there:
-            raise DatabaseUnavailableError
-        return await self._database.read(work)
-
-    async def write(self, work: Any) -> Any:
-        if not self.there:
-            raise DatabaseUnavailableError
-        return await self._database.write(work)
-
-
 def service(
-    relay: FakeRelay, database: Any, sleep: Sleeps | None = None, clock: FakeClock | None = None
+    relay: FakeRelay, database: Database, sleep: Sleeps | None = None, clock: FakeClock | None = None
 ) -> RevocationService:
     return RevocationService(
-        RevocationLedger(database), relay, clock=clock or FakeClock(), sleep=sleep if sleep is not None else Sleeps()
+        database, relay, clock=clock or FakeClock(), sleep=sleep if sleep is not None else Sleeps()
     )
 
 
-@pytest.fixture
-async def database(fresh_database: FreshDatabase) -> AsyncIterator[Database]:
-    """Of the ledger; what differs among the kinds is tested with that."""
-    with fresh_database(Kind.SQLITE) as url:
-        async with Database.connect(url) as opened:
-            yield opened
+async def revoke(
+    revocations: RevocationService, database: Database, credential: str = CREDENTIAL, *, expires_at: float | None = None
+) -> None:
+    """As a service does it: on record, then in force."""
+    kept = [Revocation(id=credential, kind="credential", team=HOME, expires_at=expires_at or expiry())]
+    await database.write(lambda tx: revocations.keep(tx, kept))
+    await revocations.enforce(kept)
 
 
 @asynccontextmanager
@@ -94,17 +73,15 @@ def expiry(seconds: float = 60) -> float:
 
 async def test_a_revocation_is_kept_and_the_relay_told_within_the_call(database: Database) -> None:
     relay = FakeRelay()
-    revocations = service(relay, database)
-    await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
-    assert relay.revoked == [(HOME, CREDENTIAL, expiry())]
-    assert await RevocationLedger(database).in_force(0) == [
-        Revocation(id=CREDENTIAL, kind="credential", team=HOME, expires_at=expiry())
-    ]
+    await revoke(service(relay, database), database)
+    revocation = Revocation(id=CREDENTIAL, kind="credential", team=HOME, expires_at=expiry())
+    assert relay.revoked == [revocation]
+    assert await in_force(database, 0) == [revocation]
 
 
 async def test_at_its_start_the_relay_is_told_what_was_revoked_before(database: Database) -> None:
     relay = FakeRelay()
-    await service(relay, database).revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+    await revoke(service(relay, database), database)
     async with running(service(relay, database)):
         assert await told(relay, 1) == [[CREDENTIAL]]
 
@@ -123,16 +100,16 @@ async def test_a_relay_that_may_be_another_one_is_told_again(database: Database)
     revocations = service(relay, database)
     async with running(revocations):
         await told(relay, 1)
-        await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+        await revoke(revocations, database)
         revocations.events_lost()
         assert await told(relay, 2) == [[], [CREDENTIAL]]
 
 
-async def test_a_relay_that_was_away_is_told_as_soon_as_it_answers(database: Database) -> None:
+async def test_p4_a_relay_that_was_away_is_told_as_soon_as_it_answers(database: Database) -> None:
     relay, sleep = FakeRelay(away=True), Sleeps()
     revocations = service(relay, database, sleep)
     with pytest.raises(RelayUnavailableError):
-        await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+        await revoke(revocations, database)
     async with running(revocations):
         await sleep.asked.wait()
         assert not revocations.settled
@@ -142,7 +119,7 @@ async def test_a_relay_that_was_away_is_told_as_soon_as_it_answers(database: Dat
         assert revocations.settled
 
 
-async def test_a_revocation_that_failed_later_is_told_too(database: Database) -> None:
+async def test_p4_a_revocation_that_failed_later_is_told_too(database: Database) -> None:
     relay, sleep = FakeRelay(), Sleeps()
     sleep.over.set()
     revocations = service(relay, database, sleep)
@@ -150,35 +127,38 @@ async def test_a_revocation_that_failed_later_is_told_too(database: Database) ->
         await told(relay, 1)
         relay.away = True
         with pytest.raises(RelayUnavailableError):
-            await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
+            await revoke(revocations, database)
         await sleep.asked.wait()
         relay.away = False
         assert await told(relay, 2) == [[], [CREDENTIAL]]
 
 
-async def test_what_has_expired_is_not_told(database: Database) -> None:
+async def test_what_has_expired_is_not_told_and_goes(database: Database) -> None:
     relay, clock = FakeRelay(), FakeClock()
     revocations = service(relay, database, clock=clock)
-    await revocations.revoke_credential(HOME, CREDENTIAL, expires_at=clock.wall() + 60)
+    await revoke(revocations, database, "crd_old", expires_at=clock.wall() + 60)
     clock.advance(61)
     async with running(revocations):
         assert await told(relay, 1) == [[]]
+    await revoke(revocations, database, "crd_new", expires_at=clock.wall() + 60)
+    assert [each.id for each in await in_force(database, 0)] == ["crd_new"]
 
 
-async def test_what_cannot_be_kept_is_not_done(database: Database) -> None:
-    relay, flaky = FakeRelay(), FlakyDatabase(database)
-    flaky.there = False
-    with pytest.raises(DatabaseUnavailableError):
-        await service(relay, flaky).revoke_credential(HOME, CREDENTIAL, expires_at=expiry())
-    assert relay.revoked == []
+async def test_of_one_said_twice_the_later_expiry_holds(database: Database) -> None:
+    relay = FakeRelay()
+    revocations = service(relay, database)
+    for seconds in (60, 90, 30):
+        await revoke(revocations, database, expires_at=expiry(seconds))
+    assert [each.expires_at for each in await in_force(database, 0)] == [expiry(90)]
 
 
 async def test_a_database_that_is_away_is_asked_again_and_again(database: Database) -> None:
-    relay, sleep, flaky = FakeRelay(), Sleeps(), FlakyDatabase(database)
-    flaky.there = False
-    async with running(service(relay, flaky, sleep)):
+    relay, sleep = FakeRelay(), Sleeps()
+    await database.close()
+    async with running(service(relay, database, sleep)):
         await sleep.asked.wait()
         assert relay.told == []
-        flaky.there = True
-        sleep.over.set()
-        assert await told(relay, 1) == [[]]
+
+
+async def in_force(database: Database, now: float) -> list[Revocation]:
+    return await database.read(lambda tx: RevocationLedger().in_force(tx, now))

@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_fault(signer: 
     async with running_api(signer) as api:
         _, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(
-            f"POST /api/devices/cam/session-tokens HTTP/1.1\r\nHost: x\r\n{KEY}"
+            f"POST /api/devices/front-door/session-tokens HTTP/1.1\r\nHost: x\r\n{KEY}"
             "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{".encode()
         )
         await writer.drain()

@@ -20,7 +20,7 @@ from tests.api_server.rest import ADMIN, FakeAuthenticator, running_api
 pytestmark = pytest.mark.anyio
 
 
-ISSUE = "/api/devices/cam/session-tokens"
+ISSUE = "/api/devices/front-door/session-tokens"
 JSON = {"Content-Type": "application/json"}
 REQUESTS = (
     ("GET", "/api/auth/me"),

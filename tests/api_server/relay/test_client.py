@@ -8,10 +8,10 @@ import httpx
 import msgpack
 import pytest
 
+from api_server.devices.interfaces import Revocation
 from api_server.relay import ProxyClient
 from api_server.relay.problems import error_from_answer
-from common.crypto.session_tokens import CredentialId
-from common.ids import DeviceId, SessionId, TeamId, new_session_id
+from common.ids import SessionId, TeamId, new_session_id
 from common.secret import Secret
 from common.sessions.errors import (
     InvalidCursorError,
@@ -60,8 +60,8 @@ async def test_closing_a_session(relay: FakeRelay, client: ProxyClient) -> None:
 
 
 async def test_revocations(relay: FakeRelay, client: ProxyClient) -> None:
-    await client.revoke_device(HOME, DeviceId("dev/1"), expires_at=7.0)
-    await client.revoke_credential(HOME, CredentialId("jti"), expires_at=8.0)
+    await client.revoke(Revocation(id="dev/1", kind="device", team=HOME, expires_at=7.0))
+    await client.revoke(Revocation(id="jti", kind="credential", team=HOME, expires_at=8.0))
     assert relay.revocations == [
         ("dev/1", {"kind": "device", "team": "home", "expires_at": 7.0}),
         ("jti", {"kind": "credential", "team": "home", "expires_at": 8.0}),

@@ -41,11 +41,11 @@ def test_what_a_process_lacks_is_told_and_fails_only_for_a_process_that_is_meant
     whole = run("config", "check", "--config", toml)
     assert whole.exit_code == 0
     assert "agent: could not start yet; it needs" in whole.stdout
-    assert "HOMEPORT_RELAY" in whole.stdout
+    assert "HOMEPORT_SERVICES" in whole.stdout
     assert json_of(run("config", "check", "--config", toml, "--json").stdout)["missing"].keys() == {"api", "agent"}
     single = run("config", "check", "agent", "--config", toml)
     assert single.exit_code == 1
-    assert "HOMEPORT_RELAY" in single.stderr
+    assert "HOMEPORT_SERVICES" in single.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,8 @@ def upgrade() -> None:
         Column("created_at", Time, nullable=False),
         Column("created_by_kind", text(16), nullable=False),
         Column("created_by", text(64), nullable=False),
-        Column("owner", text(64), nullable=True),
         Column("services", Json, nullable=False),
         Column("disabled_at", Time, nullable=True),
-        Column("credential_epoch", Integer, nullable=False, server_default="0"),
         Column("last_seen_at", Time, nullable=True),
         PrimaryKeyConstraint("id"),
         ForeignKeyConstraint(["team_id"], ["teams.id"], name="fk_devices_team_id"),
@@ -39,6 +37,7 @@ def upgrade() -> None:
         "credentials",
         Column("id", text(40), nullable=False),
         Column("device_id", text(40), nullable=False),
+        Column("device_name", text(40), nullable=False),
         Column("team_id", text(40), nullable=False),
         Column("kind", text(16), nullable=False),
         Column("service", text(40), nullable=True),
@@ -52,6 +51,7 @@ def upgrade() -> None:
         **OPTIONS,
     )
     op.create_index("ix_credentials_device_id", "credentials", ["device_id"], if_not_exists=True)
+    op.create_index("ix_credentials_team_id_device_name", "credentials", ["team_id", "device_name"], if_not_exists=True)
     op.create_index("ix_credentials_expires_at", "credentials", ["expires_at"], if_not_exists=True)
     op.create_table(
         "pairing_tokens",

@@ -1,0 +1,91 @@
+"""The domains that live in the database, put together: people, teams, devices and their pairing.
+
+teams ──────── members, invitations, users
+devices ────── session tokens, revocations ──> the relay
+pairing ────── pairing tokens, the device flow ──> devices
+audit ──────── a line for each change of all of them, in the transaction that makes it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from api_server.audit.interfaces import AuditLog
+from api_server.console.endpoints import ConsoleEndpoints
+from api_server.db.database import Database
+from api_server.devices.endpoints import DeviceEndpoints
+from api_server.devices.interfaces import RelayRevocations
+from api_server.devices.issuing import TokenIssuer
+from api_server.devices.pairing.authorizations import DeviceAuthorizations
+from api_server.devices.pairing.endpoints import PairingEndpoints
+from api_server.devices.pairing.exchange import Enroller, PairingExchange
+from api_server.devices.pairing.tokens import PairingTokenService
+from api_server.devices.revocations import RevocationService
+from api_server.devices.service import DeviceService
+from api_server.devices.sightings import DeviceSightings
+from api_server.rest import Endpoints
+from api_server.teams.endpoints import TeamEndpoints
+from api_server.teams.interfaces import AccountEnder
+from api_server.teams.invitations import InvitationService
+from api_server.teams.service import TeamService
+from common.clock import Clock
+from common.crypto.session_tokens import SessionTokenSigner
+from common.guesses import GuessLimiter
+
+__all__ = ["Domains"]
+
+
+class Domains:
+    """Services and endpoints over one database.
+
+    Args:
+        database: open.
+        audit: gets a line for each change.
+        accounts: ends what a user has open.
+        relay: enforces revocations.
+        signer: of session tokens.
+        clock: of both kinds.
+        tunnel_url: that devices dial.
+        public_url: tells the origin of the API as people see it; asked once it listens.
+        token_lifetime: seconds, of a session token for which none is asked.
+        token_max_lifetime: seconds, of any.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        audit: AuditLog,
+        accounts: AccountEnder,
+        relay: RelayRevocations,
+        signer: SessionTokenSigner,
+        clock: Clock,
+        tunnel_url: str,
+        public_url: Callable[[], str],
+        token_lifetime: float,
+        token_max_lifetime: float,
+    ) -> None:
+        self.teams = TeamService(database, audit, accounts, clock)
+        self.invitations = InvitationService(database, audit, clock)
+        self.revocations = RevocationService(database, relay, clock=clock)
+        issuer = TokenIssuer(
+            signer, clock, tunnel_url=tunnel_url, lifetime=token_lifetime, max_lifetime=token_max_lifetime
+        )
+        self.devices = DeviceService(
+            database=database, audit=audit, issuer=issuer, revocations=self.revocations, clock=clock
+        )
+        enroller = Enroller(issuer, clock)
+        self.sightings = DeviceSightings(database)
+        self.endpoints: tuple[Endpoints, ...] = (
+            ConsoleEndpoints(),
+            TeamEndpoints(self.teams, self.invitations),
+            DeviceEndpoints(self.devices),
+            PairingEndpoints(
+                PairingTokenService(database, audit, clock),
+                PairingExchange(database, audit, enroller, GuessLimiter(), clock),
+                DeviceAuthorizations(database, audit, enroller, GuessLimiter(), clock),
+                clock,
+                public_url=public_url,
+            ),
+        )
+        """What they serve."""

@@ -1,0 +1,168 @@
+"""The domains that live in the database, behind a REST API that listens, with people and programs to call it.
+
+    async with running_domains(database, signer) as home:
+        ann = await home.person("ann", home=Role.ADMIN)
+        answer = await home.call("POST", "/api/teams", ann, json={"id": "workshop"})
+
+A person is known by a token that only this stage understands; that sign-in gives people cookies is tested where
+sign-in is. What they may do is looked up in the database for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from prometheus_client import CollectorRegistry
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api_server.auth.interfaces import PENDING, Action, Identity, Pending
+from api_server.auth.signin.store import DatabaseSignInStore
+from api_server.auth.signin.tables import users
+from api_server.db.database import Database
+from api_server.domains import Domains
+from api_server.http.application import RestApplication
+from api_server.http.metrics import RestMetrics
+from api_server.http.server import RestServer
+from api_server.rest import rest_routes
+from api_server.teams.memberships import DatabaseMemberships
+from api_server.teams.roles import Role, actions_of, installation_actions_of
+from api_server.teams.store import TeamStore
+from common.crypto.session_tokens import SessionTokenSigner
+from common.ids import TeamId, new_id
+from common.secret import Secret
+from tests.api_server.audit_lines import RecordedAudit
+from tests.api_server.fakes import HOME, FakeClock, FakeRelay
+
+__all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
+
+DAY = 24 * 3600.0
+TUNNEL = "ws://relay.test/tunnel"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who can be called in the name of."""
+
+    id: str
+    email: str
+    token: Secret
+
+
+PROGRAM = Person("hp_program", "", Secret("hp_program"))
+"""The administration token: everything in the first team, and administration."""
+
+
+@dataclass
+class Home:
+    """What runs."""
+
+    database: Database
+    domains: Domains
+    memberships: DatabaseMemberships
+    audit: RecordedAudit
+    relay: FakeRelay
+    clock: FakeClock
+    http: httpx.AsyncClient
+    people: dict[str, Person] = field(default_factory=dict)
+
+    async def person(self, name: str, *, email: str | None = None, verified: bool = True, **roles: Role) -> Person:
+        """Somebody new, with roles in teams."""
+        made = Person(new_id("usr"), email or f"{name}@example.org", Secret(f"hp_{name}"))
+        now = self.clock.wall()
+
+        async def work(tx: AsyncConnection) -> None:
+            await tx.execute(
+                insert(users).values(
+                    id=made.id,
+                    issuer="https://id.test",
+                    subject=name,
+                    email=made.email,
+                    email_verified=verified,
+                    name=name,
+                    created_at=now,
+                    last_sign_in_at=now,
+                )
+            )
+            for team, role in roles.items():
+                await TeamStore().set_role(tx, TeamId(team), made.id, role, now=now, added_by=None)
+
+        await self.database.write(work)
+        self.people[made.token.reveal()] = made
+        return made
+
+    async def team(self, name: str) -> TeamId:
+        """A new team, without members."""
+        admin = await self.person(f"admin-of-{name}")
+        answer = await self.call("POST", "/api/teams", PROGRAM, json={"id": name, "admin": admin.id})
+        assert answer.status_code == 201, answer.text
+        return TeamId(name)
+
+    async def call(self, method: str, path: str, who: Person | None, **options: Any) -> httpx.Response:
+        """A request in somebody's name; None for nobody's."""
+        headers = dict(options.pop("headers", {}))
+        if who is not None:
+            headers["Authorization"] = f"Bearer {who.token.reveal()}"
+        return await self.http.request(method, path, headers=headers, **options)
+
+    # Authenticator
+
+    def authenticate_nowait(self, credential: Secret, *, address: str) -> Identity | Pending | None:
+        return PENDING
+
+    async def authenticate(self, credential: Secret, *, address: str) -> Identity | None:
+        shown = credential.reveal()
+        if shown == PROGRAM.token.reveal():
+            everything = frozenset(Action)
+            return Identity(
+                kind="token", id=PROGRAM.id, name="program", teams={HOME: everything}, installation=everything
+            )
+        person = self.people.get(shown)
+        if person is None:
+            return None
+        roles = await self.memberships.teams_of(person.id)
+        return Identity(
+            kind="user",
+            id=person.id,
+            name=person.email,
+            teams={team: actions_of(role) for team, role in roles.items()},
+            installation=installation_actions_of(roles, HOME),
+        )
+
+
+@asynccontextmanager
+async def running_domains(database: Database, signer: SessionTokenSigner) -> AsyncIterator[Home]:
+    """The domains over `database`, until the block ends."""
+    clock, relay, audit = FakeClock(), FakeRelay(), RecordedAudit()
+    memberships = DatabaseMemberships(database, clock)
+    domains = Domains(
+        database=database,
+        audit=audit,
+        accounts=DatabaseSignInStore(database, audit, memberships),
+        relay=relay,
+        signer=signer,
+        clock=clock,
+        tunnel_url=TUNNEL,
+        public_url=lambda: "http://api.test",
+        token_lifetime=DAY,
+        token_max_lifetime=366 * DAY,
+    )
+    await memberships.prepare(HOME)
+    home = Home(database, domains, memberships, audit, relay, clock, httpx.AsyncClient(verify=False))
+    application = RestApplication(
+        authenticator=home, metrics=RestMetrics(CollectorRegistry()), public_origin=None, max_request_bytes=65536
+    )
+    server = RestServer(application.build(rest_routes(*domains.endpoints)))
+    port = await server.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30, verify=False
+        ) as http:
+            home.http = http
+            yield home
+    finally:
+        await server.close()
