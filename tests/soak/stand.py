@@ -10,10 +10,11 @@ one before the first gateway, for the clients that have a bad line of their own.
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -212,7 +213,13 @@ def _demo(folder: Path) -> Iterator[str]:
 
 
 def _free_ports(number: int) -> list[int]:
-    """Ports that nobody has now: a process that is started again must find its own."""
+    """Ports that nobody has now: a process that is started again must find its own. They are below those that the
+    kernel gives to whoever asks for any (32768 and up), which would have some of them taken soon.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        sockets: list[socket.socket] = []
+        while len(sockets) < number:
+            with suppress(OSError):
+                port = random.randrange(20_000, 32_000)
+                sockets.append(stack.enter_context(socket.create_server(("127.0.0.1", port))))
         return [each.getsockname()[1] for each in sockets]
