@@ -61,7 +61,7 @@ class ApiUnreachableError(PairingError):
     """The API does not answer, or not in a way that can be understood. The same again may succeed."""
 
     code: ClassVar[str] = "api_unreachable"
-    status: ClassVar[int] = 503
+    status: ClassVar[int] = 502
     title: ClassVar[str] = "The API is unreachable"
 
 
