@@ -39,6 +39,7 @@ async def pair(
     token: Secret,
     name: str | None,
     *,
+    otherwise: str | None = None,
     replace: bool = False,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Credential:
@@ -49,6 +50,7 @@ async def pair(
         api: of the installation.
         token: `hpp_...`.
         name: that the device wants; None for the one of the token.
+        otherwise: the name when neither says one.
         replace: also when the folder holds a credential; the key is used again.
         say: told when the API has to be asked again.
 
@@ -57,7 +59,12 @@ async def pair(
     """
     key = _prepared(store, replace=replace)
     digest = stored_hash(token)
-    paired = await _patiently(lambda: api.exchange(key, token.reveal(), digest, name), say)
+    try:
+        paired = await _patiently(lambda: api.exchange(key, token.reveal(), digest, name), say)
+    except ApiRefusedError as exc:
+        if exc.api_code != "device_name_needed" or otherwise is None:
+            raise
+        paired = await _patiently(lambda: api.exchange(key, token.reveal(), digest, otherwise), say)
     return _keep(store, api, paired)
 
 

@@ -56,7 +56,10 @@ def _enrolling(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         [
             click.option("--api", "api_url", metavar="URL", required=True, help="Base URL of the API."),
-            click.option("--name", help="What the device wants to be called; by default this machine's host name."),
+            click.option(
+                "--name",
+                help="What the device wants to be called; by default what the token says, or this machine's host name.",
+            ),
             click.option(
                 "--data-dir",
                 type=_FILE,
@@ -104,7 +107,9 @@ def pair(
 
     async def work() -> Credential:
         try:
-            return await pair_device(store, client, shown, _wanted(name), replace=replace, say=say)
+            wanted = None if name is None else _wanted(name)
+            host = _host_name()
+            return await pair_device(store, client, shown, wanted, otherwise=host, replace=replace, say=say)
         finally:
             await client.aclose()
 
@@ -158,10 +163,15 @@ def _wanted(name: str | None) -> str:
     Raises:
         NotConfiguredError: it cannot.
     """
-    wanted = name if name is not None else re.sub("[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:40]
+    wanted = name if name is not None else _host_name()
     if not is_name(wanted):
         raise NotConfiguredError(f"{wanted!r} is no name for a device: lower-case letters, digits, single hyphens")
     return wanted
+
+
+def _host_name() -> str:
+    """This machine's name, as far as it can be one of a device."""
+    return re.sub("[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:40].rstrip("-")
 
 
 def _tell(credential: Credential, folder: Path) -> None:

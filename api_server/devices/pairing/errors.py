@@ -7,6 +7,7 @@ HomeportError
         ├── PairingTokenUsedError        409 pairing_token_used       it was good for so many devices, and they came
         ├── PairingTokenExpiredError     410 pairing_token_expired    too late, or withdrawn
         ├── PairingTokenNotFoundError    404 no_such_pairing_token    the team has none of that id
+        ├── DeviceNameNeededError        422 device_name_needed       neither device nor token say what it is called
         ├── UserCodeNotFoundError        404 no_such_user_code        no device waits under that code
         ├── TooManyCodesError            429 too_many_codes           too many wrong codes, or devices that wait
         └── DeviceFlowError              how a device's question is answered (RFC 8628 section 3.5)
@@ -28,6 +29,7 @@ __all__ = [
     "AuthorizationPendingError",
     "DeviceCodeInvalidError",
     "DeviceFlowError",
+    "DeviceNameNeededError",
     "ExpiredCodeError",
     "PairingError",
     "PairingTokenExpiredError",
@@ -76,6 +78,14 @@ class PairingTokenNotFoundError(PairingError):
     code: ClassVar[str] = "no_such_pairing_token"
     status: ClassVar[int] = 404
     title: ClassVar[str] = "No such pairing token"
+
+
+class DeviceNameNeededError(PairingError):
+    """Neither the device nor the pairing token says what the device is called. The token is not spent."""
+
+    code: ClassVar[str] = "device_name_needed"
+    status: ClassVar[int] = 422
+    title: ClassVar[str] = "The device needs a name"
 
 
 class UserCodeNotFoundError(PairingError):

@@ -26,6 +26,7 @@ from api_server.db.errors import DatabaseConflictError
 from api_server.devices.errors import DeviceKeyUnknownError, DeviceNameTakenError
 from api_server.devices.issuing import TokenIssuer
 from api_server.devices.pairing.errors import (
+    DeviceNameNeededError,
     PairingTokenExpiredError,
     PairingTokenInvalidError,
     PairingTokenUsedError,
@@ -167,8 +168,8 @@ class PairingExchange:
             proof: that it holds the key, for `Purpose.PAIR` and the hash of the token.
 
         Raises:
-            DeviceNameTakenError, InvalidProofError, PairingTokenExpiredError, PairingTokenInvalidError,
-            PairingTokenUsedError, TooManyCodesError, ValidationFailedError: see there. None of them spends the token.
+            DeviceNameNeededError, DeviceNameTakenError, InvalidProofError, PairingTokenExpiredError,
+            PairingTokenInvalidError, PairingTokenUsedError, TooManyCodesError, ValidationFailedError: see there. None of them spends the token.
         """
         now = self._clock.wall()
         if not checksum_holds(token.reveal(), PAIRING_TOKEN_PREFIX):
@@ -195,7 +196,7 @@ class PairingExchange:
             await self._spend(tx, row, now)
             wanted = row.name if name is None else name
             if wanted is None:
-                raise ValidationFailedError("body: name is needed: the pairing token has none")
+                raise DeviceNameNeededError("say what the device is called: the pairing token does not")
             device, issued = await self._enroller.enroll(
                 tx,
                 row.team_id,

@@ -66,6 +66,22 @@ def test_a_device_pairs_and_keeps_what_it_was_given(api: Installation, tmp_path:
     assert not (folder / ".room").exists()
 
 
+def test_who_made_the_token_may_name_the_device(api: Installation, tmp_path: Path) -> None:
+    def named(folder: str, token: Secret, name: str | None) -> str:
+        async def work() -> Credential:
+            client = ApiClient(api.url, wall=api.home.clock.wall)
+            try:
+                return await pair(CredentialStore(tmp_path / folder), client, token, name, otherwise="this-host")
+            finally:
+                await client.aclose()
+
+        return trio.run(work).name
+
+    assert named("a", token_of(api, name="lathe"), None) == "lathe"
+    assert named("b", token_of(api, name="lathe"), "mill") == "mill"
+    assert named("c", token_of(api), None) == "this-host"
+
+
 def test_p3_an_answer_that_was_lost_is_had_by_the_same_command(api: Installation, tmp_path: Path) -> None:
     folder, token = tmp_path / "agent", token_of(api)
     store = CredentialStore(folder)

@@ -134,7 +134,7 @@ async def test_a_name_that_is_taken_does_not_spend_the_token(home: Home) -> None
     await home.call("POST", "/api/devices", PROGRAM, json={"name": "lathe"})
     token, key = (await pairing_token(home))["token"], DeviceKey.generate()
     assert (await exchange(home, token, key)).json()["code"] == "device_name_taken"
-    assert (await exchange(home, token, key, None)).json()["code"] == "validation_failed"
+    assert (await exchange(home, token, key, None)).json()["code"] == "device_name_needed"
     assert (await exchange(home, token, key, "mill")).status_code == 201
 
 
