@@ -169,7 +169,8 @@ class PairingExchange:
 
         Raises:
             DeviceNameNeededError, DeviceNameTakenError, InvalidProofError, PairingTokenExpiredError,
-            PairingTokenInvalidError, PairingTokenUsedError, TooManyCodesError, ValidationFailedError: see there. None of them spends the token.
+            PairingTokenInvalidError, PairingTokenUsedError, TooManyCodesError, ValidationFailedError: see there. None
+            of them spends the token.
         """
         now = self._clock.wall()
         if not checksum_holds(token.reveal(), PAIRING_TOKEN_PREFIX):
