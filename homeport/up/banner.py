@@ -36,6 +36,7 @@ def banner(run: Run, data_dir: Path, admin_token: Path) -> str:
         f"  API       {run.api}/docs",
         f"  Devices   dial {run.tunnel}; to connect one of yours:",
         "",
+        f"homeport devices register my-device --data-dir {folder}",
         f"homeport devices token my-device --data-dir {folder} --output my-device.token",
         f"homeport agent --relay {run.tunnel} --token-file my-device.token --service web=http://127.0.0.1:8000",
         "",

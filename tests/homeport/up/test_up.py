@@ -108,7 +108,7 @@ def test_a_killed_process_comes_back_where_it_was(up: Up, name: str) -> None:
 
 def test_sessions_list_show_and_close(up: Up) -> None:
     (item,) = json.loads(up.command("sessions", "list", "--json").stdout)["items"]
-    assert (item["device"], item["team"], item["state"]) == ("demo", "home", "healthy")
+    assert (item["device_name"], item["team"], item["state"]) == ("demo", "home", "healthy")
     assert b"homeport-agent/" in up.command("sessions", "show", "demo").stdout
     seen = len(up.log.lines)
     closed = up.command("sessions", "close", "demo", "--json")
@@ -124,6 +124,7 @@ def test_sessions_list_show_and_close(up: Up) -> None:
 
 def test_a_device_of_ones_own(up: Up, tmp_path: Path) -> None:
     token = tmp_path / "token"
+    assert up.command("devices", "register", "camera").returncode == 0
     issued = up.command("devices", "token", "camera", "--expires-in", "1h", "--output", token, "--json")
     about = json.loads(issued.stdout)
     assert about["tunnel_url"] == up.run["tunnel"]
@@ -177,7 +178,7 @@ def test_forward_standard_input_and_output(up: Up) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "code"), [("home/demo/nothing", "service_refused"), ("home/nobody/web", "device_offline")]
+    ("target", "code"), [("home/demo/nothing", "service_refused"), ("home/nobody/web", "no_such_device")]
 )
 def test_forward_that_is_refused(up: Up, target: str, code: str) -> None:
     refused = up.command("forward", target, "--stdio", "--json", stdin=subprocess.DEVNULL)
@@ -274,7 +275,7 @@ def test_without_a_demo_and_as_json(tmp_path: Path) -> None:
         assert up.run["demo_device"] is None
         assert up.run["demo_service"] is None
         assert json.loads(up.command("sessions", "list", "--json").stdout) == {"items": []}
-        assert len(psutil.Process(up.process.pid).children()) == 2
+        assert len(psutil.Process(up.process.pid).children()) == 3
     finally:
         assert up.stop() == 0
 
