@@ -23,6 +23,14 @@ class TeamStore:
 
     __slots__ = ()
 
+    async def installed(self, tx: AsyncConnection) -> bool:
+        """Whether there is a first team."""
+        return (await tx.execute(select(installation.c.id))).first() is not None
+
+    async def install(self, tx: AsyncConnection, team: TeamId) -> None:
+        """Keep which team is the first."""
+        await tx.execute(insert(installation).values(id=1, team=team))
+
     async def first_team(self, tx: AsyncConnection) -> TeamId:
         """The installation's first team."""
         return TeamId((await tx.execute(select(installation.c.team))).scalar_one())
