@@ -185,7 +185,10 @@ class PairingExchange:
             said = check_proof(public_key, proof, Purpose.PAIR, digest, now)
 
         async def work(tx: AsyncConnection) -> Paired:
-            row = (await tx.execute(select(pairing_tokens).where(pairing_tokens.c.token_hash == digest))).first()
+            # Under a lock: a device that asks again while its first request is still under way shall find what came of
+            # that one, and not a token that somebody has used up.
+            query = select(pairing_tokens).where(pairing_tokens.c.token_hash == digest).with_for_update()
+            row = (await tx.execute(query)).first()
             if row is None:
                 raise PairingTokenInvalidError("no pairing token of this installation")
             if said is not None:
