@@ -5,7 +5,8 @@
                     (400) and be what the struct says (422)
     form            the same, as application/x-www-form-urlencoded: what OAuth and browsers send
 
-An unknown or repeated parameter is refused, as is an unknown field: a misspelt limit must not mean "no limit".
+An unknown or repeated parameter is refused, as is an unknown field: a misspelt limit must not mean "no limit". So is
+text with a NUL, wherever it stands: PostgreSQL cannot keep it, and no handler has to think of it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ FORM = "application/x-www-form-urlencoded"
 
 _MAX_FIELDS = 32
 
+_NUL = "\0"
+
+_ESCAPED_NUL = b"\\u0000"
+"""The one way in which JSON can say it; it also stands in the text `\\\\u0000`, where it is none."""
+
 _BODY_TIMEOUT = 30.0
 """Seconds for the whole body, which is at most `max_request_bytes` long."""
 
@@ -54,6 +60,8 @@ def bind_text(source: str, items: Iterable[tuple[str, str]], type_: type[Any]) -
     for name, value in items:
         if name in given:
             raise ValidationFailedError(f"{source}: a parameter is given twice")
+        if _NUL in value:
+            raise ValidationFailedError(f"{source}: a parameter holds a NUL")
         given[name] = value
     try:
         return msgspec.convert(given, type_, strict=False)
@@ -78,11 +86,14 @@ async def bind_body(request: web.Request, decoder: msgspec.json.Decoder[Any], li
     _refuse_encoded(request)
     body = await _read(request, limit) if request.body_exists else b"{}"
     try:
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise ValidationFailedError(f"body: {exc}") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedJsonError(f"body: {exc}") from exc
+    if _ESCAPED_NUL in body and _holds_nul(msgspec.to_builtins(decoded)):
+        raise ValidationFailedError("body: a text holds a NUL")
+    return decoded
 
 
 async def bind_form(request: web.Request, type_: type[Any], limit: int) -> Any:
@@ -106,6 +117,18 @@ async def bind_form(request: web.Request, type_: type[Any], limit: int) -> Any:
     except ValueError as exc:
         raise ValidationFailedError("form: not UTF-8, or too many fields") from exc
     return bind_text("form", items, type_)
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return _NUL in value
+        case list():
+            return any(map(_holds_nul, value))
+        case dict():
+            return any(_holds_nul(each) for pair in value.items() for each in pair)
+        case _:
+            return False
 
 
 def _refuse_encoded(request: web.Request) -> None:

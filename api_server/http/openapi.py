@@ -22,6 +22,7 @@ from api_server.auth.errors import (
     UnauthenticatedError,
 )
 from api_server.auth.interfaces import INSTALLATION_ACTIONS
+from api_server.db.errors import DatabaseUnavailableError
 from api_server.http.binding import FORM
 from api_server.http.browsers import SAFE_METHODS
 from api_server.http.descriptions import field_descriptions, structs_in
@@ -51,7 +52,9 @@ _IDENTITY_ERRORS: Sequence[type[HomeportError]] = (
     CredentialInQueryError,
     UnauthenticatedError,
     TooManyAttemptsError,
+    DatabaseUnavailableError,
 )
+"""Who asks may be known to the database alone."""
 _BODY_ERRORS: Sequence[type[HomeportError]] = (
     RequestTimeoutError,
     BodyTooLargeError,
@@ -196,7 +199,7 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if _has_schema(route.result):
         success["content"] = {route.media_type: {"schema": schemas.of(route.result)}}
-    elif route.result is not type(None):
+    elif route.result is not type(None) and route.status != HTTPStatus.SEE_OTHER:
         success["content"] = {route.media_type: {}}
     responses = {str(route.status): success}
     if route.redirects:

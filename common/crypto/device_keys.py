@@ -58,7 +58,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     aud: str
     sub: str
     iat: Annotated[float, Meta(ge=0, le=2**53)]
-    jti: Annotated[str, Meta(min_length=16, max_length=64)]
+    jti: Annotated[str, Meta(min_length=16, max_length=64, pattern=r"\A[!-~]+\Z")]
+    """Visible ASCII: whoever makes the proof chooses it, and it is kept in a database."""
 
 
 class _Header(msgspec.Struct, frozen=True):

@@ -20,15 +20,25 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api_server.audit.endpoints import AuditEndpoints
+from api_server.audit.interfaces import AuditLog
+from api_server.audit.store import AuditStore
 from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.auth.signin.tables import users
 from api_server.db.database import Database
 from api_server.domains import Domains
+from api_server.events.endpoints import EventEndpoints
+from api_server.events.hub import EventHub
+from api_server.events.metrics import EventMetrics
+from api_server.health.endpoints import HealthEndpoints
+from api_server.health.readiness import Readiness
 from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
+from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.rest import rest_routes
+from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.roles import Role, actions_of, installation_actions_of
 from api_server.teams.store import TeamStore
@@ -36,7 +46,8 @@ from common.crypto.session_tokens import SessionTokenSigner
 from common.ids import TeamId, new_id
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
-from tests.api_server.fakes import HOME, FakeClock, FakeRelay
+from tests.api_server.auth.signin.nobody import nobody_signs_in
+from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
 
@@ -65,8 +76,14 @@ class Home:
     domains: Domains
     memberships: DatabaseMemberships
     audit: RecordedAudit
+    """What was written down, unless the stage was given another audit log."""
     relay: FakeRelay
+    sessions: FakeStore
+    """Who is connected: nobody, until a test says so."""
+    hub: EventHub
     clock: FakeClock
+    routes: list[Route]
+    url: str
     http: httpx.AsyncClient
     people: dict[str, Person] = field(default_factory=dict)
 
@@ -135,14 +152,23 @@ class Home:
 
 
 @asynccontextmanager
-async def running_domains(database: Database, signer: SessionTokenSigner) -> AsyncIterator[Home]:
-    """The domains over `database`, until the block ends."""
-    clock, relay, audit = FakeClock(), FakeRelay(), RecordedAudit()
+async def running_domains(
+    database: Database, signer: SessionTokenSigner, *, audit: AuditLog | None = None
+) -> AsyncIterator[Home]:
+    """The domains over `database` and everything else that the REST API serves, until the block ends.
+
+    Args:
+        database: migrated.
+        signer: of session tokens.
+        audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
+    """
+    clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
+    log = recorded if audit is None else audit
     domains = Domains(
         database=database,
-        audit=audit,
-        accounts=DatabaseSignInStore(database, audit, memberships),
+        audit=log,
+        accounts=DatabaseSignInStore(database, log, memberships),
         relay=relay,
         signer=signer,
         clock=clock,
@@ -152,17 +178,38 @@ async def running_domains(database: Database, signer: SessionTokenSigner) -> Asy
         token_max_lifetime=366 * DAY,
     )
     await memberships.prepare(HOME)
-    home = Home(database, domains, memberships, audit, relay, clock, httpx.AsyncClient(verify=False))
-    application = RestApplication(
-        authenticator=home, metrics=RestMetrics(CollectorRegistry()), public_origin=None, max_request_bytes=65536
+    registry = CollectorRegistry()
+    hub, sessions = EventHub(metrics=EventMetrics(registry), max_followers=10), FakeStore()
+    routes = rest_routes(
+        nobody_signs_in(clock),
+        *domains.endpoints,
+        AuditEndpoints(AuditStore(database)),
+        EventEndpoints(hub),
+        HealthEndpoints(Readiness(relay, database, clock), registry),
+        SessionEndpoints(sessions, domains.devices),
     )
-    server = RestServer(application.build(rest_routes(*domains.endpoints)))
-    port = await server.start("127.0.0.1", 0)
+    home = Home(
+        database=database,
+        domains=domains,
+        memberships=memberships,
+        audit=recorded,
+        relay=relay,
+        sessions=sessions,
+        hub=hub,
+        clock=clock,
+        routes=routes,
+        url="",
+        http=httpx.AsyncClient(verify=False),
+    )
+    application = RestApplication(
+        authenticator=home, metrics=RestMetrics(registry), public_origin=None, max_request_bytes=65536
+    )
+    server = RestServer(application.build(routes))
+    home.url = f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}"
     try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30, verify=False
-        ) as http:
+        async with httpx.AsyncClient(base_url=home.url, trust_env=False, timeout=30, verify=False) as http:
             home.http = http
             yield home
     finally:
+        hub.close()
         await server.close()

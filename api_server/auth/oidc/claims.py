@@ -140,10 +140,10 @@ def check_id_token(
         expected = _half_hash(token.alg, access_token)
         if not hmac.compare_digest(claims.at_hash.encode(), expected.encode()):
             raise InvalidIdTokenError("at_hash: the access token is not the one that the ID token came with")
-    if not 0 < len(claims.sub) <= _MAX_SUBJECT:
-        raise InvalidIdTokenError("sub: a subject has 1 to 255 characters")
-    if claims.sid is not None and len(claims.sid) > _MAX_SID:
-        raise InvalidIdTokenError("sid: a session id has at most 255 characters")
+    if not 0 < len(claims.sub) <= _MAX_SUBJECT or not claims.sub.isprintable():
+        raise InvalidIdTokenError("sub: a subject has 1 to 255 characters, all of them printable")
+    if claims.sid is not None and (len(claims.sid) > _MAX_SID or not claims.sid.isprintable()):
+        raise InvalidIdTokenError("sid: a session id has at most 255 characters, all of them printable")
     return CheckedIdToken(claims.iss, claims, claims.sid)
 
 
@@ -237,6 +237,8 @@ def check_logout_token(token: Verified, *, issuer: str, client_id: str, now: flo
         raise InvalidLogoutTokenError("nonce: a logout token has none")
     if claims.sub is None and claims.sid is None:
         raise InvalidLogoutTokenError("sub, sid: one of them is needed")
+    if not all(each.isprintable() for each in (claims.jti, claims.sub or "", claims.sid or "")):
+        raise InvalidLogoutTokenError("jti, sub, sid: all of their characters must be printable")
     return LogoutClaims(
         issuer=claims.iss,
         subject=claims.sub,

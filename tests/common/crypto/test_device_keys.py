@@ -6,6 +6,7 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -76,6 +77,18 @@ def test_p3_another_algorithm_or_type_is_refused(header: object) -> None:
     _, payload, signature = PROOF.split(".")
     with pytest.raises(InvalidProofError):
         check_proof(KEY.public, f"{_b64(header)}.{payload}.{signature}", Purpose.RENEW, "dev-1", NOW)
+
+
+@pytest.mark.parametrize("jti", ["x" * 15 + "\0", "x" * 65, "x" * 15, "x" * 15 + "\n", "ä" * 16])
+def test_p3_a_number_that_cannot_be_kept_is_refused(jti: str) -> None:
+    """Whoever makes the proof chooses its number, and the database has to keep it."""
+    payload = _b64({"aud": "homeport-renew", "sub": "dev-1", "iat": NOW, "jti": jti})
+    signed = f"{_b64({'alg': 'EdDSA', 'typ': 'homeport-proof+jwt'})}.{payload}"
+    raw = base64.urlsafe_b64decode(KEY.private.reveal() + "=")
+    signature = Ed25519PrivateKey.from_private_bytes(raw).sign(signed.encode())
+    proof = f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+    with pytest.raises(InvalidProofError, match="payload"):
+        check_proof(KEY.public, proof, Purpose.RENEW, "dev-1", NOW)
 
 
 def test_p3_a_changed_payload_is_refused() -> None:

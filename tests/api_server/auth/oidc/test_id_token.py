@@ -76,6 +76,8 @@ async def test_s1_a_token_that_holds() -> None:
         ({"sub": ""}, "sub"),
         ({"sub": "x" * 256}, "sub"),
         ({"sid": "x" * 256}, "sid"),
+        ({"sid": "a\0b"}, "sid"),
+        ({"sub": "a\0b"}, "sub"),
         # Missing, or of another type than it must be.
         ({"iss": None}, "iss"),
         ({"aud": None}, "aud"),

@@ -53,6 +53,8 @@ async def test_s3_a_token_that_holds() -> None:
         ({"sub": "", "sid": None}, "sub"),
         ({"sub": 7}, "sub"),
         ({"sid": "x" * 256}, "sid"),
+        ({"sid": "a\0b"}, "sid"),
+        ({"jti": "a\0b"}, "jti"),
         ({"jti": None}, "jti"),
         ({"jti": ""}, "jti"),
         ({"jti": "x" * 256}, "jti"),
