@@ -32,7 +32,7 @@ from common.tunnel.errors import StreamLostError, TunnelLostError
 from common.tunnel.holdings import UNCOUNTED, Holdings
 from common.tunnel.interfaces import CloseReason, TunnelStatistics
 from common.tunnel.link import Link, LinkEnd
-from common.tunnel.seams import Owner, Shell, State
+from common.tunnel.seams import NOBODY, Owner, Shell, State
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
 from common.tunnel.tunnel_stream import TunnelStream
 from common.tunnel.turns import Turns, Waiter
@@ -507,7 +507,14 @@ class TunnelCore:
             stream.detach()
             lost = StreamLostError(ResetCode.SESSION_LOST, f"the tunnel ended: {error.detail}")
             self.call_later(self.stream_over, stream, lost)
-        self.call_later(self._owner.tunnel_lost, error)
+        self.call_later(self._tell_lost, error)
+
+    def _tell_lost(self, error: TunnelLostError) -> None:
+        """The last that the owner hears. It still asks this core what became of the tunnel, but is not held by it: what
+        is over goes at once, with all that it holds, and not when the garbage collector comes by.
+        """
+        owner, self._owner = self._owner, NOBODY
+        owner.tunnel_lost(error)
 
 
 def _reset_error(event: StreamReset) -> StreamLostError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from common.tunnel.errors import TunnelLostError
 
 if TYPE_CHECKING:
     from common.tunnel.tunnel_stream import TunnelStream
 
-__all__ = ["Owner", "Shell", "State"]
+__all__ = ["NOBODY", "Owner", "Shell", "State"]
 
 
 class State(Enum):
@@ -50,3 +50,22 @@ class Owner(Protocol):
 
     def tunnel_lost(self, error: TunnelLostError) -> None:
         """The tunnel is over; the sinks of its streams were told."""
+
+
+class _Nobody:
+    """Owns a tunnel whose owner has been told that it is over."""
+
+    __slots__ = ()
+
+    def stream_opened(self, stream: TunnelStream) -> None: ...
+
+    def stream_over(self, stream: TunnelStream) -> None: ...
+
+    def go_away_received(self) -> None: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def tunnel_lost(self, error: TunnelLostError) -> None: ...
+
+
+NOBODY: Final = _Nobody()

@@ -115,6 +115,7 @@ class ClientEnd(asyncio.Protocol):
         device = self.device
         device.leavers.discard(device.transport)
         device.stalled.discard(device.transport)
+        device.client = None  # which holds it: neither is left to the garbage collector
 
     def pause_writing(self) -> None:
         self.stream.pause_reading()

@@ -369,6 +369,7 @@ class LiveTunnel:
             del context.retiring[self._place]
         self._forget(reason)
         context.log.info("session offline", **self._names(), reason=reason, detail=printable(exc.detail))
+        self._tunnel = None  # which holds us: neither is left to the garbage collector
 
     # Inside
 

@@ -60,6 +60,10 @@ class ControlStream:
             for data in waiting.values():
                 self.stream.write(data)
 
+    def let_go(self) -> None:
+        """The tunnel is over: nobody is told anything any more, nor held for it."""
+        self._on_message = _ignore
+
     # StreamSink
 
     def data_received(self, data: Buffer) -> None:
@@ -84,3 +88,6 @@ class ControlStream:
     def resume_writing(self) -> None:
         self.paused = False
         self.flush()
+
+
+def _ignore(message: Message) -> None: ...

@@ -20,6 +20,7 @@ from common.tunnel.errors import (
     StreamLostError,
     TunnelDrainingError,
     TunnelError,
+    TunnelLostError,
 )
 from common.tunnel.interfaces import CloseReason, DeviceHandler, OnResult, RelayHandler, Subprotocol
 from common.tunnel.stream import Buffer, ResetCode, StreamSink
@@ -212,6 +213,10 @@ class HomeportRelay(TunnelEnd[RelayHandler]):
             deadlines.append(retirement)
         return min(deadlines, default=None)
 
+    def tunnel_lost(self, error: TunnelLostError) -> None:
+        self._control.let_go()
+        super().tunnel_lost(error)
+
     def _message_received(self, message: Message) -> None:
         handler = self.handler
         if isinstance(message, DeviceHello):
@@ -348,6 +353,10 @@ class HomeportDevice(TunnelEnd[DeviceHandler]):
         self._left = True
         self.core.call_later(self.handler.drain_received, Drain())
         return None
+
+    def tunnel_lost(self, error: TunnelLostError) -> None:
+        self._control.let_go()
+        super().tunnel_lost(error)
 
     def requested(self, request: HomeportPending) -> None:
         """The relay's request on a stream is whole."""

@@ -42,6 +42,25 @@ def prepare_socket(transport: asyncio.BaseTransport) -> None:
         send_without_pacing(sock, transport.get_extra_info("peername"))
 
 
+class _Gone(asyncio.Transport):
+    """Stands for the transport of a connection that is lost."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        """There is nobody to send it to."""
+
+    def writelines(self, list_of_data: object) -> None:
+        """There is nobody to send it to."""
+
+    def abort(self) -> None:
+        """It is."""
+
+
+_GONE: Final = _Gone()
+
+
 class _Connection(asyncio.BaseProtocol):
     """What both kinds have in common: everything but how bytes arrive.
 
@@ -122,6 +141,9 @@ class _Connection(asyncio.BaseProtocol):
         if self._on_lost is not None:
             self._on_lost(self)
             self._on_lost = None
+        # Event loops keep the methods of a BufferedProtocol under TLS, and with them us, after the end. Holding the
+        # transport as well would leave the half MiB of its buffers to the garbage collector, which comes by seldom.
+        self._transport = _GONE
 
     def pause_writing(self) -> None:
         self._paused = True
