@@ -153,7 +153,8 @@ class TeamService:
                 )
             await self._store.drop_members(tx, team)
             await self._store.change(tx, team, {"deleted_at": self._clock.wall()})
-            await self._record(tx, caller, team, "team.deleted", ("team", team), {}, None)
+            # Nobody belongs to the team now, and nobody would be shown an entry of it.
+            await self._record(tx, caller, None, "team.deleted", ("team", team), {}, None)
 
         await self._database.write(work)
 
