@@ -25,14 +25,19 @@ dl { border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; }
 dt { opacity: .7; font-size: .9em; }
 dd { margin: 0 0 .6rem; overflow-wrap: anywhere; }
 [hidden] { display: none; }
+section:focus { outline: none; }
 .said { border-left: .25rem solid var(--line); padding: .3rem .8rem; }
 """
 
 _SCRIPT = """
 "use strict";
 const byId = (id) => document.getElementById(id);
+// Whoever has no mouse goes on where the page does: at the first thing that can be used, or at what is to be read.
 const show = (id) => {
   for (const part of document.querySelectorAll("main > section")) part.hidden = part.id !== id;
+  const section = byId(id);
+  section.tabIndex = -1;
+  (section.querySelector("input, select, a[href], button") || section).focus();
 };
 const say = (text) => { byId("said").textContent = text; byId("said").hidden = text === ""; };
 const facts = (list, pairs) => {

@@ -60,6 +60,8 @@ const decide = (decision) => attempt(async () => {
     ? "Approved. The device comes for its credential within seconds." : "Denied. The device is told so.";
   show("done");
 });
+// Enter in the field of the name decides nothing.
+byId("decision").addEventListener("submit", (event) => event.preventDefault());
 byId("approve").addEventListener("click", decide("approve"));
 byId("deny").addEventListener("click", decide("deny"));
 start();

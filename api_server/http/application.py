@@ -116,7 +116,7 @@ class RestApplication:
             self._log.exception("request failed", request_id=request_id, method=request.method, path=request.path)
             error = InternalError(f"the log has the cause, under {request_id}")
         if error is not None:
-            response = problem_response(error, request_id)
+            response = problem_response(error, request_id, scripted=has_csrf_header(request.headers))
             if _STARTED in request and request.transport is not None:
                 # The head of another answer is on its way. A cut connection is the one thing that still says "failed".
                 request.transport.abort()

@@ -44,14 +44,22 @@ def problem_of(error: HomeportError, request_id: str | None = None) -> Problem:
     return msgspec.convert({**error.problem(), "detail": mask(error.detail), "request_id": request_id}, Problem)
 
 
-def problem_response(error: HomeportError, request_id: str | None = None) -> web.Response:
-    """`error` as an answer, with the headers that its status calls for."""
+def problem_response(error: HomeportError, request_id: str | None = None, *, scripted: bool = False) -> web.Response:
+    """`error` as an answer, with the headers that its status calls for.
+
+    Args:
+        error: what went wrong.
+        request_id: names the request in the log.
+        scripted: a page's script made the request. It gets no challenge for which a browser would ask its user for a
+            password, and keep the script waiting meanwhile; the page offers the sign-in.
+    """
     problem: Any = problem_of(error, request_id)
     response = web.Response(status=error.status, body=msgspec.json.encode(problem), content_type=MEDIA_TYPE)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
     if isinstance(error, UnauthenticatedError):
-        for challenge in challenges():
+        bearer, basic = challenges()
+        for challenge in (bearer,) if scripted else (bearer, basic):
             response.headers.add("WWW-Authenticate", challenge)
     if isinstance(error, MethodNotAllowedError):
         response.headers["Allow"] = ", ".join(error.allowed)

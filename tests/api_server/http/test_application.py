@@ -50,6 +50,14 @@ async def test_the_router_is_walked_and_every_route_needs_an_identity(signer: Se
         assert len(walked - PUBLIC) >= 8
 
 
+async def test_the_script_of_a_page_makes_no_browser_ask_for_a_password(signer: SessionTokenSigner) -> None:
+    async with running_api(signer) as api:
+        typed = await api.get("/api/sessions", token=None)
+        assert [each.partition(" ")[0] for each in typed.headers.get_list("WWW-Authenticate")] == ["Bearer", "Basic"]
+        scripted = await api.get("/api/sessions", token=None, headers={"X-Homeport-CSRF": "1"})
+        assert scripted.headers.get_list("WWW-Authenticate") == ['Bearer realm="homeport"']
+
+
 async def test_a_path_that_is_not_there_needs_an_identity_too(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         assert (await api.get("/api/nothing", token=None)).status_code == 401
