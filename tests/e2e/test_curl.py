@@ -156,9 +156,16 @@ def test_the_token_stays_at_the_gateway(curl: Curl, installation: Installation) 
 
 
 def test_a_device_that_is_not_connected_is_502_with_its_code(curl: Curl, installation: Installation) -> None:
-    answer = curl(installation.url("nobody", "files"))
+    installation.session_token_file("never-dialled")
+    answer = curl(installation.url("never-dialled", "files"))
     assert answer.status == 502
     assert b"device_offline" in answer.body
+
+
+def test_a_device_that_nobody_has_registered_is_404_with_its_code(curl: Curl, installation: Installation) -> None:
+    answer = curl(installation.url("nobody", "files"))
+    assert answer.status == 404
+    assert b"no_such_device" in answer.body
 
 
 def test_a_service_that_is_not_on_the_list_is_refused(
