@@ -20,7 +20,7 @@ from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.auth.errors import ForbiddenError, TeamNotFoundError
 from api_server.auth.interfaces import Action
-from api_server.db.database import Database
+from api_server.db.database import Database, written
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
 from api_server.teams.errors import (
@@ -103,7 +103,7 @@ class TeamService:
             await self._record(tx, caller, made.id, "team.created", ("team", team), None, after)
             return made
 
-        return await self._database.write(work)
+        return await written(self._database, work)
 
     async def edit(self, caller: Caller, team: TeamId, changes: Mapping[str, str]) -> Team:
         """Change a team's name or description.

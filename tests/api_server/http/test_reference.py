@@ -99,3 +99,14 @@ async def test_the_root_leads_to_the_reference(signer: SessionTokenSigner) -> No
     async with running_api(signer) as api:
         answer = await api.get("/", token=None)
         assert (answer.status_code, answer.headers["Location"]) == (303, "/docs")
+
+
+async def test_who_asks_may_be_known_to_the_database_alone(signer: SessionTokenSigner) -> None:
+    async with running_api(signer) as api:
+        document = (await api.get("/openapi.json", token=None)).json()
+    for route in api.routes:
+        answers = document["paths"][route.path][route.method.lower()]["responses"]
+        if (route.method, route.path) not in PUBLIC:
+            assert "`database_unavailable`" in answers["503"]["description"], route.path
+            assert "401" in answers
+            assert "429" in answers

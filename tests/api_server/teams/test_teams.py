@@ -43,6 +43,13 @@ async def test_a_team_from_its_beginning_to_its_end(home: Home) -> None:
     assert home.audit.actions == ["team.created", "team.edited", "team.deleted"]
 
 
+async def test_of_several_who_take_the_same_id_at_once_one_gets_it(home: Home) -> None:
+    ann = await home.person("ann", home=Role.ADMIN)
+    answers = await asyncio.gather(*(home.call("POST", "/api/teams", ann, json={"id": "workshop"}) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409, 409]
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"team_name_taken"}
+
+
 async def test_a_program_names_the_admin_of_its_team(home: Home) -> None:
     refused = await home.call("POST", "/api/teams", PROGRAM, json={"id": "workshop"})
     assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
