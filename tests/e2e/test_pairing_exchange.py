@@ -127,6 +127,17 @@ async def test_a_hundred_at_two_servers_make_one_device(
             assert [each.key_thumbprint for each in uses] == [thumbprint(keys[winner].public)]
             assert done.count("device.paired") == 1
 
+            # What is changed at one server is so at the other at once.
+            http.headers["Authorization"] = f"Bearer {home.admin_token}"
+            one, two = (f"{server}/api/devices/device-{winner}?team={home.team}" for server in servers)
+            assert (await http.patch(one, json={"disabled": True})).status_code == 200
+            assert (await http.get(two)).json()["disabled_at"] is not None
+            body = exchange_of(token, keys[winner], "again")
+            refused = await http.post(f"{servers[1]}/api/pairing/exchange", json=body)
+            assert (refused.status_code, refused.json()["code"]) == (403, "device_disabled")
+            assert (await http.patch(two, json={"disabled": False})).status_code == 200
+            assert (await http.get(one)).json()["disabled_at"] is None
+
             # Each request has a proof of its own, as from a device that does not wait for its answers.
             again, key = new_token(home, servers[1]), DeviceKey.generate()
             answers = await all_at_once([exchange_of(again, key, "eager") for _ in range(10)])
