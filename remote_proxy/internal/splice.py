@@ -49,7 +49,7 @@ class DeviceEnd:
     Args:
         transport: of the client's connection.
         leavers: count what the client has yet to read when the stream is over.
-        stalled: watches the client while it is held.
+        stalled: watches the client while it is not read from.
     """
 
     __slots__ = ("client", "data_received", "ended", "leavers", "stalled", "transport")
@@ -81,7 +81,8 @@ class DeviceEnd:
         self.stalled.add(self.transport)
 
     def resume_writing(self) -> None:
-        self.stalled.discard(self.transport)
+        if self.client is None or not self.client.ended:
+            self.stalled.discard(self.transport)
         self.transport.resume_reading()
 
 
@@ -107,6 +108,8 @@ class ClientEnd(asyncio.Protocol):
         if not self.ended:  # uvloop tells it once more when reading is resumed after the end
             self.ended = True
             self.stream.write_eof()
+            if not self.device.ended:
+                self.device.stalled.add_ended(self.device.transport)
         return not self.device.ended  # True keeps the connection open for what the device still sends
 
     def connection_lost(self, exc: Exception | None) -> None:
