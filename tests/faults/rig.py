@@ -394,7 +394,9 @@ def rig(folder: Path, *, places: int, certificate: Certificate | None = None, se
         )
         to_internal = proxy(_address(relaying.internal), "gateway-relay")
         behind = Relay(relaying.process, relaying.tunnel, f"http://{to_internal.address}")
-        serving = stack.enter_context(api(folder, keys, behind, environment=_times("API", slowness)))
+        # One connection to the database, so that its threads are no leak.
+        settings = {**_times("API", slowness), "HOMEPORT_DATABASE_POOL_SIZE": "1"}
+        serving = stack.enter_context(api(folder, keys, behind, environment=settings))
         made: list[Place] = []
         starting = []
         tunnel = _address(relaying.tunnel)
