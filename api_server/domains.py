@@ -24,6 +24,7 @@ from api_server.devices.revocations import RevocationService
 from api_server.devices.service import DeviceService
 from api_server.devices.sightings import DeviceSightings
 from api_server.rest import Endpoints
+from api_server.sessions.journal import DatabaseSessionJournal
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.teams.interfaces import AccountEnder
 from api_server.teams.invitations import InvitationService
@@ -76,6 +77,7 @@ class Domains:
         )
         enroller = Enroller(issuer, clock)
         self.sightings = DeviceSightings(database)
+        self.journal = DatabaseSessionJournal(database, audit)
         self.endpoints: tuple[Endpoints, ...] = (
             ConsoleEndpoints(),
             TeamEndpoints(self.teams, self.invitations),

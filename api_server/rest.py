@@ -47,6 +47,6 @@ def rest_document() -> dict[str, Any]:
         AuditEndpoints(absent),
         EventEndpoints(absent),
         HealthEndpoints(absent, absent),
-        SessionEndpoints(absent, absent),
+        SessionEndpoints(absent, absent, absent),
     )
     return openapi_document(routes, version=metadata.version("homeport"))

@@ -145,7 +145,7 @@ class ApiServer:
                     AuditEndpoints(AuditStore(self._database)),
                     EventEndpoints(self._hub),
                     HealthEndpoints(self._readiness, self.registry),
-                    SessionEndpoints(store, self._domains.devices),
+                    SessionEndpoints(store, self._domains.devices, self._domains.journal),
                 )
             )
         )

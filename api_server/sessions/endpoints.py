@@ -16,6 +16,7 @@ from api_server.auth.interfaces import Action
 from api_server.db.errors import DatabaseUnavailableError
 from api_server.devices.interfaces import DeviceCreators
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery
+from api_server.sessions.journal import SessionJournal
 from common.ids import SessionId, is_session_id
 from common.sessions.errors import (
     DrainingError,
@@ -23,6 +24,7 @@ from common.sessions.errors import (
     RelayUnavailableError,
     SessionNotFoundError,
     SessionReplacedError,
+    SessionStoreError,
 )
 from common.sessions.interfaces import Page, Store, Summary
 
@@ -50,11 +52,13 @@ class SessionEndpoints:
     Args:
         store: who is connected.
         devices: tells whose a device is.
+        journal: what is closed is written there.
     """
 
-    def __init__(self, store: Store, devices: DeviceCreators) -> None:
+    def __init__(self, store: Store, devices: DeviceCreators, journal: SessionJournal) -> None:
         self._store = store
         self._devices = devices
+        self._journal = journal
 
     def routes(self) -> list[Route]:
         """The endpoints."""
@@ -109,20 +113,26 @@ class SessionEndpoints:
         Its streams are reset and its WebSocket is closed, within the call. The device may dial in again at once; to
         keep it out, disable it or revoke its session token.
         """
+        session = await (await self._store.lookup(caller.team, _session_id(path))).summary()
         if not caller.identity.may(Action.SESSIONS_CLOSE, caller.team):
-            await self._check_own(caller, path)
-        if not await self._store.unregister(caller.team, _session_id(path), query.epoch):
+            await self._check_own(caller, session)
+        await self._journal.closing(caller, session)
+        try:
+            closed = await self._store.unregister(caller.team, session.id, query.epoch)
+        except SessionStoreError:
+            await self._journal.not_closed(caller, session)
+            raise
+        if not closed:
+            await self._journal.not_closed(caller, session)
             raise SessionNotFoundError(_NOT_FOUND)
 
-    async def _check_own(self, caller: Caller, path: SessionPath) -> None:
+    async def _check_own(self, caller: Caller, session: Summary) -> None:
         """Whether the session is of a device that the caller has created.
 
         Raises:
             ForbiddenError: it is somebody else's.
-            SessionNotFoundError: there is none.
         """
-        summary = await (await self._store.lookup(caller.team, _session_id(path))).summary()
-        creator = await self._devices.creator_of(caller.team, summary.device)
+        creator = await self._devices.creator_of(caller.team, session.device)
         if creator != (caller.identity.kind, caller.identity.id):
             raise ForbiddenError(f"{caller.identity.name!r} may close sessions of own devices only")
 

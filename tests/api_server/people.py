@@ -186,7 +186,7 @@ async def running_domains(
         AuditEndpoints(AuditStore(database)),
         EventEndpoints(hub),
         HealthEndpoints(Readiness(relay, database, clock), registry),
-        SessionEndpoints(sessions, domains.devices),
+        SessionEndpoints(sessions, domains.devices, domains.journal),
     )
     home = Home(
         database=database,

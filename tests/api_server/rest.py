@@ -103,6 +103,7 @@ class Api:
     relay: FakeRelay
     database: FakeDatabase
     domains: Domains
+    audit: RecordedAudit
     clock: FakeClock
     hub: EventHub
     readiness: Readiness
@@ -129,14 +130,16 @@ def _kept_log(stream: io.StringIO) -> Any:
 
 
 @asynccontextmanager
-async def _domains(signer: SessionTokenSigner, clock: FakeClock, relay: FakeRelay) -> AsyncIterator[Domains]:
+async def _domains(
+    signer: SessionTokenSigner, clock: FakeClock, relay: FakeRelay, audit: RecordedAudit
+) -> AsyncIterator[Domains]:
     """The domains over a database of their own, in which both teams have a device `front-door`."""
     with tempfile.TemporaryDirectory() as folder:
         async with Database.connect(f"sqlite:///{folder}/homeport.db") as database:
             async with database.administer() as connection:
                 await connection.run_sync(METADATA.create_all)
                 await connection.commit()
-            audit, memberships = RecordedAudit(), DatabaseMemberships(database, clock)
+            memberships = DatabaseMemberships(database, clock)
             domains = Domains(
                 database=database,
                 audit=audit,
@@ -196,20 +199,20 @@ async def running_api(
         sessions: of people who have.
         log: `kept` in `Api.logs`; None for the log of the process.
     """
-    clock, relay, database = FakeClock(), FakeRelay(), FakeDatabase()
+    clock, relay, database, lines = FakeClock(), FakeRelay(), FakeDatabase(), RecordedAudit()
     store = store if store is not None else FakeStore()
     registry = CollectorRegistry()
     hub = EventHub(
         metrics=EventMetrics(registry), max_followers=max_followers, kept=max_waiting // 2, max_waiting=max_waiting
     )
     readiness = Readiness(relay, database, clock)
-    async with _domains(signer, clock, relay) as domains:
+    async with _domains(signer, clock, relay, lines) as domains:
         routes = rest_routes(
             sign_in if sign_in is not None else nobody_signs_in(clock),
             AuditEndpoints(audit if audit is not None else FakeAudit()),
             EventEndpoints(hub, heartbeat=heartbeat),
             HealthEndpoints(readiness, registry),
-            SessionEndpoints(store, domains.devices),
+            SessionEndpoints(store, domains.devices, domains.journal),
             *domains.endpoints,
         )
         logs = io.StringIO()
@@ -238,6 +241,7 @@ async def running_api(
                     relay=relay,
                     database=database,
                     domains=domains,
+                    audit=lines,
                     clock=clock,
                     hub=hub,
                     readiness=readiness,

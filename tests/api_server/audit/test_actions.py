@@ -25,6 +25,7 @@ from common.crypto.device_keys import DeviceKey, Purpose
 from common.crypto.session_tokens import SessionTokenSigner
 from tests.api_server.audit.stage import Stage
 from tests.api_server.devices.pairing import exchange
+from tests.api_server.fakes import summary
 from tests.api_server.people import Home, Person, running_domains
 from tests.databases.fixtures import FreshDatabase
 
@@ -77,6 +78,7 @@ class Scene:
         invited = {"email": "new@example.org", "teams": [{"team": "home", "role": "DEVELOPER"}]}
         self.invitation = await self.made("/api/invitations", **invited)
         await self.made("/api/teams", id="spare")
+        self.home.sessions.sessions[_SESSION.id] = _SESSION
         return self
 
     async def made(self, path: str, **body: Any) -> Any:
@@ -106,6 +108,8 @@ class Scene:
             await connection.rollback()
         return "\n".join(rows)
 
+
+_SESSION = summary(1)
 
 Act = Callable[[Scene], Awaitable[httpx.Response]]
 
@@ -144,6 +148,7 @@ ACTIONS: dict[str, Act] = {
     "device.paired_again": lambda s: exchange(s.home, s.paired["token"], KEY, "mill"),
     "device_request.approved": lambda s: _decide(s, "approve"),
     "device_request.denied": lambda s: _decide(s, "deny"),
+    "device_session.closed": lambda s: s.call("DELETE", f"/api/sessions/{_SESSION.id}?team=home"),
 }
 """What is done, by the action that is written down."""
 
@@ -189,6 +194,7 @@ async def _try(scene: Scene, action: str) -> None:
     assert "audit log failed" not in failed.text
     assert await scene.everything() == before
     assert scene.home.relay.revoked == []
+    assert _SESSION.id in scene.home.sessions.sessions
 
     done = await ACTIONS[action](scene)
     refused = action == "pairing_token.reused"
@@ -206,9 +212,23 @@ async def _try(scene: Scene, action: str) -> None:
 
 def test_a3_every_action_of_the_code_is_fired() -> None:
     """Also those that will be added: an action is written as `"thing.done"` in the domains."""
-    things = "team|member|user|invitation|device|session_token|pairing_token|device_request|installation|session"
+    things = "|".join(
+        (
+            "team",
+            "member",
+            "user",
+            "invitation",
+            "device",
+            "session_token",
+            "pairing_token",
+            "device_request",
+            "device_session",
+            "installation",
+            "session",
+        )
+    )
     found: set[str] = set()
-    for domain in ("teams", "devices", "auth"):
+    for domain in ("teams", "devices", "auth", "sessions"):
         for source in (SOURCES / domain).rglob("*.py"):
             found |= set(re.findall(rf'"((?:{things})\.[a-z]+(?:_[a-z]+)*)"', source.read_text()))
     assert found == ACTIONS.keys() | ELSEWHERE.keys()
