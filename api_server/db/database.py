@@ -140,12 +140,27 @@ class Database:
     async def administer(self) -> AsyncIterator[AsyncConnection]:
         """A connection of one's own, for migrations; transactions are the caller's."""
         try:
-            async with self._engine.connect() as connection:
+            connection = await self._connect()
+            try:
                 yield connection
+            finally:
+                await connection.close()
         except (SQLAlchemyError, OSError) as exc:
             if failure_of(exc) is Failure.FAULT:
                 raise
             raise self._unavailable("cannot be reached") from exc
+
+    async def _connect(self) -> AsyncConnection:
+        """A new connection. On SQLite the first ones to a new file get into each other's way, without waiting."""
+        backoff = Backoff(base=0.02, maximum=0.5)
+        for remaining in reversed(range(_ATTEMPTS)):
+            try:
+                return await self._engine.connect().start()
+            except SQLAlchemyError as exc:
+                if failure_of(exc) is not Failure.AGAIN or not remaining:
+                    raise
+            await self._sleep(backoff.next_delay())
+        raise AssertionError("the last attempt returns or raises")
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`, which goes on when this call is cancelled."""

@@ -254,7 +254,10 @@ def _table(text: str) -> dict[str, str]:
 
 def _convert_custom(kind: type, value: object) -> Any:
     if kind is Path and isinstance(value, str | Path) and str(value):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as exc:  # of a user that the system does not know, or without a home
+            raise ValueError("names the home of a user whom this system does not know") from exc
     if kind is Secret and isinstance(value, str):
         return Secret(value)
     if isinstance(value, kind):

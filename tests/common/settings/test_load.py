@@ -240,6 +240,10 @@ def test_no_text_makes_anything_else_than_a_value_or_an_error(text: str) -> None
         assert _wrong(f"HOMEPORT_{variable}", text) in ([], [f"HOMEPORT_{variable} (environment)"])
 
 
+def test_the_home_of_a_user_who_is_not_there_is_an_error() -> None:
+    assert _wrong("HOMEPORT_FOLDER", "~no-such-user-here/x") == ["HOMEPORT_FOLDER (environment)"]
+
+
 def _wrong(variable: str, text: str) -> list[str]:
     try:
         read(environ={variable: text})
