@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import signal
 import ssl
 from collections.abc import Coroutine
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import click
 import uvloop
 
+from common.process import ignore_stop_signals, on_stop_signals
 from homeport.cli.connection import Connection, with_connection
 from homeport.cli.output import emit, json_option, report, say
 from homeport.errors import ForwardError, NotConfiguredError
@@ -74,10 +74,12 @@ async def _until_signal(work: Coroutine[Any, Any, None]) -> None:
     """Run until it is done or the person has had enough; both are a good end."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    on_stop_signals(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        ignore_stop_signals()
 
 
 async def _forward_port(dialer: Dialer, host: str, port: int) -> None:
