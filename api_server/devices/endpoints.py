@@ -23,7 +23,7 @@ from api_server.devices.errors import (
 )
 from api_server.devices.records import Credential, Device, Issued
 from api_server.devices.service import DeviceService
-from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, chosen_team
+from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, chosen_team, cut_page
 from common.crypto.errors import InvalidProofError, StaleProofError
 from common.crypto.session_tokens import CredentialId
 from common.sessions.errors import RelayUnavailableError
@@ -191,8 +191,8 @@ class DeviceEndpoints:
     async def list_devices(self, caller: Caller, query: ListQuery) -> DevicePage:
         """List the devices of a team."""
         found = await self._devices.those_of(caller.team, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return DevicePage(items=items, next=items[-1].name if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.name)
+        return DevicePage(items=items, next=cursor)
 
     async def register_device(self, caller: Caller, body: NewDevice) -> Device:
         """Register a device without pairing.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
 from common.crypto.session_tokens import CredentialId
-from common.ids import DeviceId, TeamId
+from common.ids import DeviceId, TeamId, new_device_id
 
-__all__ = ["Credential", "CredentialKind", "Device", "Issued"]
+__all__ = ["Credential", "CredentialKind", "Device", "Issued", "new_device"]
 
 
 class CredentialKind(StrEnum):
@@ -46,6 +47,32 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         """Kind and id of who created it."""
         kind, _, identifier = self.created_by.partition(":")
         return kind, identifier
+
+
+def new_device(
+    team: TeamId, name: str, created_by: str, now: float, *, services: Sequence[str] = (), paired: bool = False
+) -> Device:
+    """A device that is not kept yet.
+
+    Args:
+        team: that it belongs to.
+        name: that it has there.
+        created_by: `user:` or `token:` and the id.
+        now: seconds since the Unix epoch.
+        services: that it is registered with.
+        paired: whether it has a key.
+    """
+    return Device(
+        id=new_device_id(),
+        team=team,
+        name=name,
+        services=list(services),
+        paired=paired,
+        created_at=now,
+        created_by=created_by,
+        disabled_at=None,
+        last_seen_at=None,
+    )
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,14 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.auth.errors import ForbiddenError
 from api_server.auth.interfaces import Action
-from api_server.auth.signin.tables import once
 from api_server.db.database import Database, written
 from api_server.db.errors import DatabaseConflictError
 from api_server.devices.errors import (
@@ -35,15 +33,16 @@ from api_server.devices.errors import (
 )
 from api_server.devices.interfaces import Revocation, RevocationKeeper
 from api_server.devices.issuing import TokenIssuer
-from api_server.devices.records import Credential, CredentialKind, Device, Issued
+from api_server.devices.proofs import take_once
+from api_server.devices.records import Credential, CredentialKind, Device, Issued, new_device
 from api_server.devices.store import DeviceStore
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
 from common.clock import Clock
-from common.crypto.device_keys import MAX_AGE, Purpose, check_proof
+from common.crypto.device_keys import Purpose, check_proof
 from common.crypto.errors import InvalidProofError
 from common.crypto.session_tokens import CredentialId
-from common.ids import DeviceId, TeamId, is_device_id, is_name, new_device_id
+from common.ids import DeviceId, TeamId, is_device_id, is_name
 
 __all__ = ["DeviceService", "check_name"]
 
@@ -117,37 +116,16 @@ class DeviceService:
         check_name(name)
         if not all(map(is_name, services)):
             raise ValidationFailedError("body: services must be lower-case letters, digits, single hyphens; at most 40")
-        made = self.new(caller, team, name, services)
+        creator = f"{caller.identity.kind}:{caller.identity.id}"
+        made = new_device(team, name, creator, self._clock.wall(), services=services)
 
         async def work(tx: AsyncConnection) -> Device:
-            await self.add(tx, made, None)
+            await self._check_free(tx, made.team, made.name, made.id)
+            await self._store.add(tx, made, None)
             await self._record(tx, caller, made, "device.registered", after={"name": name, "services": list(services)})
             return made
 
         return await written(self._database, work)
-
-    def new(self, caller: Caller, team: TeamId, name: str, services: Sequence[str] = ()) -> Device:
-        """A device that is not kept yet, created by the caller."""
-        return Device(
-            id=new_device_id(),
-            team=team,
-            name=name,
-            services=list(services),
-            paired=False,
-            created_at=self._clock.wall(),
-            created_by=f"{caller.identity.kind}:{caller.identity.id}",
-            disabled_at=None,
-            last_seen_at=None,
-        )
-
-    async def add(self, tx: AsyncConnection, device: Device, public_key: str | None) -> None:
-        """Keep a new device, as part of a transaction.
-
-        Raises:
-            DeviceNameTakenError: the team has one of that name.
-        """
-        await self._check_free(tx, device.team, device.name, device.id)
-        await self._store.add(tx, device, public_key)
 
     async def change(
         self, caller: Caller, device: str, *, name: str | None = None, disabled: bool | None = None
@@ -315,7 +293,7 @@ class DeviceService:
             if found is None or public_key is None:
                 raise unknown
             said = check_proof(public_key, proof, Purpose.RENEW, device, now)
-            await tx.execute(insert(once).values(kind="proof", key=said.jti, expires_at=now + 2 * MAX_AGE))
+            await take_once(tx, said, now)
             return await self._issuer.issue(tx, found, CredentialKind.BOUND, f"device:{device}")
 
         try:

@@ -21,7 +21,7 @@ import typing
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -32,10 +32,12 @@ from api_server.http.errors import ValidationFailedError
 from common.errors import HomeportError
 from common.ids import TeamId
 
-__all__ = ["Caller", "Handler", "ListQuery", "Route", "TeamQuery", "authorise", "chosen_team"]
+__all__ = ["Caller", "Handler", "ListQuery", "Route", "TeamQuery", "authorise", "chosen_team", "cut_page"]
 
 
 Handler = Callable[..., Awaitable[Any]]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +183,18 @@ def authorise(identity: Identity, route: Route, team: str | None) -> frozenset[T
             raise TeamNotFoundError("there is no such team, or you do not belong to it")
         case Decision.FORBIDDEN:
             raise _forbidden(identity, action)
+
+
+def cut_page(found: Sequence[T], limit: int, key: Callable[[T], str]) -> tuple[list[T], str | None]:
+    """A page, and the cursor of the next one; None at the end.
+
+    Args:
+        found: in the order of their keys, one more than the page may have if there are as many.
+        limit: of the page.
+        key: of an item, after which the next page begins.
+    """
+    items = list(found[:limit])
+    return items, key(items[-1]) if len(found) > limit else None
 
 
 def chosen_team(caller: Caller, action: Action, named: str | None) -> TeamId:

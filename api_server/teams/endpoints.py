@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api_server.auth.errors import ForbiddenError, TeamNotFoundError
 from api_server.auth.interfaces import Action
 from api_server.db.errors import DatabaseUnavailableError
-from api_server.http.routes import Caller, ListQuery, Route
+from api_server.http.routes import Caller, ListQuery, Route, cut_page
 from api_server.teams.errors import (
     InvitationAddressError,
     InvitationExpiredError,
@@ -287,8 +287,8 @@ class TeamEndpoints:
     async def list_teams(self, caller: Caller, query: PageQuery) -> TeamPage:
         """List your teams."""
         found = await self._teams.own(caller, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return TeamPage(items=items, next=items[-1].id if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.id)
+        return TeamPage(items=items, next=cursor)
 
     async def create_team(self, caller: Caller, body: NewTeam) -> Team:
         """Create a team.
@@ -317,8 +317,8 @@ class TeamEndpoints:
     async def list_members(self, caller: Caller, path: TeamPath, query: PageQuery) -> MemberPage:  # noqa: ARG002
         """List the members of a team."""
         found = await self._teams.members(caller.team, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return MemberPage(items=items, next=items[-1].user if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.user)
+        return MemberPage(items=items, next=cursor)
 
     async def set_member(self, caller: Caller, path: MemberPath, body: NewRole) -> Member:
         """Add a user to a team, or change a member's role.
@@ -337,8 +337,8 @@ class TeamEndpoints:
     async def list_users(self, query: UserQuery) -> UserPage:
         """List the users of the installation."""
         found = await self._teams.users(search=query.search, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return UserPage(items=items, next=items[-1].id if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.id)
+        return UserPage(items=items, next=cursor)
 
     async def change_user(self, caller: Caller, path: UserPath, body: UserChange) -> User:
         """Lock a user out, or let them in again.
@@ -350,8 +350,8 @@ class TeamEndpoints:
     async def list_invitations(self, caller: Caller, query: ListQuery) -> InvitationPage:
         """List the invitations that name a team."""
         found = await self._invitations.in_team(caller.team, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return InvitationPage(items=items, next=items[-1].id if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.id)
+        return InvitationPage(items=items, next=cursor)
 
     async def create_invitation(self, caller: Caller, body: NewInvitation) -> MadeInvitation:
         """Invite somebody to teams.

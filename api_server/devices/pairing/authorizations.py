@@ -34,8 +34,9 @@ from api_server.devices.pairing.errors import (
     TooManyCodesError,
     UserCodeNotFoundError,
 )
-from api_server.devices.pairing.exchange import Enroller, take_once
+from api_server.devices.pairing.exchange import Enroller
 from api_server.devices.pairing.records import Paired, PairedDevice, Waiting
+from api_server.devices.proofs import take_once
 from api_server.devices.service import check_name
 from api_server.devices.tables import device_authorizations
 from api_server.http.routes import Caller

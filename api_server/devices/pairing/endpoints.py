@@ -30,7 +30,7 @@ from api_server.devices.pairing.errors import (
 from api_server.devices.pairing.exchange import PairingExchange
 from api_server.devices.pairing.records import Paired, PairingToken, Waiting
 from api_server.devices.pairing.tokens import PairingTokenService
-from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, chosen_team
+from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, chosen_team, cut_page
 from common.clock import Clock
 from common.crypto.errors import InvalidProofError, StaleProofError
 from common.secret import Secret
@@ -276,8 +276,8 @@ class PairingEndpoints:
         `reuse_count` tells of one that was shown again after it was used up.
         """
         found = await self._tokens.those_of(caller.team, limit=query.limit + 1, after=query.cursor)
-        items = found[: query.limit]
-        return PairingTokenPage(items=items, next=items[-1].id if len(found) > query.limit else None)
+        items, cursor = cut_page(found, query.limit, lambda each: each.id)
+        return PairingTokenPage(items=items, next=cursor)
 
     async def create_pairing_token(self, caller: Caller, body: NewPairingToken) -> MadePairingToken:
         """Make a pairing token.

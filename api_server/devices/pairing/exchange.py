@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row, insert, select, update
@@ -20,8 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import DONE, REFUSED, Actor, AuditEntry
-from api_server.auth.signin.tables import once
-from api_server.db.database import Database
+from api_server.db.database import Database, written
 from api_server.db.errors import DatabaseConflictError
 from api_server.devices.errors import DeviceKeyUnknownError, DeviceNameTakenError
 from api_server.devices.issuing import TokenIssuer
@@ -33,7 +32,8 @@ from api_server.devices.pairing.errors import (
     TooManyCodesError,
 )
 from api_server.devices.pairing.records import Paired, PairedDevice
-from api_server.devices.records import CredentialKind, Device, Issued
+from api_server.devices.proofs import take_once
+from api_server.devices.records import CredentialKind, Device, Issued, new_device
 from api_server.devices.service import check_name
 from api_server.devices.store import DeviceStore
 from api_server.devices.tables import pairing_tokens, pairing_uses
@@ -41,21 +41,16 @@ from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
 from common.clock import Clock
 from common.crypto.api_tokens import PAIRING_TOKEN_PREFIX, checksum_holds, stored_hash
-from common.crypto.device_keys import MAX_AGE, Proof, Purpose, check_proof, thumbprint
+from common.crypto.device_keys import Purpose, check_proof, thumbprint
 from common.crypto.errors import InvalidProofError
 from common.guesses import GuessLimiter
-from common.ids import DeviceId, TeamId, new_device_id
+from common.ids import DeviceId, TeamId
 from common.secret import Secret
 
-__all__ = ["Enroller", "PairingExchange", "take_once"]
+__all__ = ["Enroller", "PairingExchange"]
 
 _LONGEST_STEM = 35
 """Characters of a name that is made unique by a hyphen and four more."""
-
-
-async def take_once(tx: AsyncConnection, proof: Proof, now: float) -> None:
-    """Take a proof; a second time the insert fails, and with it the transaction."""
-    await tx.execute(insert(once).values(kind="proof", key=proof.jti, expires_at=now + 2 * MAX_AGE))
 
 
 class Enroller:
@@ -99,17 +94,7 @@ class Enroller:
             if not rename:
                 raise DeviceNameTakenError(f"the team has a device {name} already; choose another name")
             name = f"{name[:_LONGEST_STEM].rstrip('-')}-{secrets.token_hex(2)}"
-        device = Device(
-            id=new_device_id(),
-            team=team,
-            name=name,
-            services=[],
-            paired=public_key is not None,
-            created_at=self._clock.wall(),
-            created_by=created_by,
-            disabled_at=None,
-            last_seen_at=None,
-        )
+        device = new_device(team, name, created_by, self._clock.wall(), paired=public_key is not None)
         await self._store.add(tx, device, public_key)
         return device, await self.issue(tx, device)
 
@@ -216,7 +201,11 @@ class PairingExchange:
             return _paired(device, issued)
 
         try:
-            return await self._written(work)
+            # The second time it is seen that somebody has made a device of that name, or that this very device asks
+            # twice at once. What is left is a proof that was used.
+            return await written(self._database, work)
+        except DatabaseConflictError as exc:
+            raise InvalidProofError("the proof has been used; make a new one for each request") from exc
         except PairingTokenInvalidError:
             self._count_guess(caller.address)
             raise
@@ -224,17 +213,6 @@ class PairingExchange:
             self._count_guess(caller.address)
             await self._note_reuse(caller, digest, now)
             raise
-
-    async def _written(self, work: Callable[[AsyncConnection], Awaitable[Paired]]) -> Paired:
-        try:
-            return await self._database.write(work)
-        except DatabaseConflictError:
-            pass
-        # Somebody has made a device of that name, or the same device has asked twice at the same time: now it is seen.
-        try:
-            return await self._database.write(work)
-        except DatabaseConflictError as exc:
-            raise InvalidProofError("the proof has been used; make a new one for each request") from exc
 
     async def _spend(self, tx: AsyncConnection, row: Row[Any], now: float) -> None:
         table = pairing_tokens.c
