@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -82,6 +83,39 @@ def test_api_and_database_away(tmp_path: Path, fresh_database: FreshDatabase) ->
         process.wait_until(lambda: state(own)["connected"] and state(own)["epoch"] != before["epoch"], "back")
         assert [each["id"] for each in sessions(keys, at)] == [state(own)["session"]]
         assert "renew" not in process.log.read_text()
+
+
+def test_p4_a_relay_that_was_down_meanwhile_does_not_let_a_disabled_device_back_in(tmp_path: Path) -> None:
+    keys = Keys.make(tmp_path)
+    with ExitStack() as stack:
+        first = stack.enter_context(relay(tmp_path, keys, environment={"HOMEPORT_AWAIT_REVOCATIONS": "true"}))
+        running = stack.enter_context(api(tmp_path, keys, first))
+        shed, barn = (pair(keys, running.api, tmp_path, name) for name in ("shed", "barn"))
+        processes = [stack.enter_context(agent(own)) for own in (shed, barn)]
+        for own, process in zip((shed, barn), processes, strict=True):
+            process.wait_until(lambda own=own: state(own)["connected"], "connected")
+
+        first.process.signal(signal.SIGKILL)
+        first.process.wait()
+        answer = httpx.patch(
+            f"{running.api}/api/devices/shed",
+            params={"team": keys.team},
+            json={"disabled": True},
+            headers={"Authorization": f"Bearer {keys.admin_token}"},
+            trust_env=False,
+            timeout=60,
+        )
+        assert (answer.status_code, answer.json()["code"]) == (502, "relay_unavailable")
+
+        ports = {
+            f"HOMEPORT_{name}_PORT": str(urlsplit(url).port)
+            for name, url in (("TUNNEL", first.tunnel), ("INTERNAL", first.internal))
+        }
+        again = stack.enter_context(relay(tmp_path, keys, environment={**ports, "HOMEPORT_AWAIT_REVOCATIONS": "true"}))
+        assert processes[0].wait(seconds=60) == 1, "it is told for good"
+        assert "device_disabled" in processes[0].log.read_text()
+        processes[1].wait_until(lambda: state(barn)["connected"], "back")
+        assert [each["device_name"] for each in sessions(keys, again)] == ["barn"]
 
 
 def test_an_expired_session_token_is_renewed_and_dialled_with(tmp_path: Path) -> None:
