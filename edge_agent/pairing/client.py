@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import msgspec
+import trio
 
 from common.crypto.device_keys import DeviceKey, Purpose
 from common.urls import is_loopback_url, is_usable
@@ -24,6 +25,9 @@ __all__ = ["ApiClient", "DeviceCodes", "Paired", "PairedDevice", "Renewed"]
 
 _TIMEOUT = 20.0
 """Seconds for connecting, and for each wait on the answer."""
+
+_DEADLINE = 60.0
+"""Seconds for a whole call: an answer that comes byte by byte must not hold a device for days."""
 
 _MAX_ANSWER = 64 * 1024
 """Bytes."""
@@ -158,16 +162,20 @@ class ApiClient:
     async def _ask(self, path: str, body: dict[str, Any], answer: type[T]) -> T:
         content = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
         headers = {"Content-Type": "application/json"}
+        received = bytearray()
         try:
-            async with self._http.stream("POST", path, content=content, headers=headers) as response:
-                received = bytearray()
-                async for chunk in response.aiter_bytes():
-                    received += chunk
-                    if len(received) > _MAX_ANSWER:
-                        raise ApiUnreachableError(f"{self.url} answers with more than {_MAX_ANSWER} bytes")
+            with trio.move_on_after(_DEADLINE) as scope:
+                async with self._http.stream("POST", path, content=content, headers=headers) as response:
+                    async for chunk in response.aiter_bytes():
+                        received += chunk
+                        if len(received) > _MAX_ANSWER:
+                            scope.cancel()  # not left in the middle: httpx's generators end in order by it
         except httpx.HTTPError as exc:
             reason = str(exc) or type(exc).__name__
             raise ApiUnreachableError(f"{self.url} does not answer: {reason}; try the same again") from exc
+        if scope.cancelled_caught:
+            why = f"has more than {_MAX_ANSWER} bytes" if len(received) > _MAX_ANSWER else "does not end"
+            raise ApiUnreachableError(f"the answer of {self.url} {why}; try the same again")
         if response.status_code >= 300:
             raise self._refusal(response, bytes(received))
         try:
