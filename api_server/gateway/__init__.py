@@ -5,7 +5,8 @@ Gateway                listener, timer, drain
     Exchange           one request and its response            RequestReader, ResponseReader, Answer, framing
     Splice             bytes, after an upgrade                 raw, websocket
   Gatekeeper           who may                                 api_server.auth
-  DeviceRouter         where to                                paths
+  DeviceRouter         where to                                paths, targets
+  StreamSource         by which stream                         device_streams
 """
 
 from __future__ import annotations
@@ -13,6 +14,18 @@ from __future__ import annotations
 from api_server.gateway.gateway import Gateway
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayStatistics
-from api_server.gateway.routes import Route, Router, ServiceTarget
+from api_server.gateway.routes import Route, Router
+from api_server.gateway.targets import RoutedTarget, ServiceTarget, StreamSource, Target, UpstreamCredential
 
-__all__ = ["Gateway", "GatewayLimits", "GatewayStatistics", "Route", "Router", "ServiceTarget"]
+__all__ = [
+    "Gateway",
+    "GatewayLimits",
+    "GatewayStatistics",
+    "Route",
+    "RoutedTarget",
+    "Router",
+    "ServiceTarget",
+    "StreamSource",
+    "Target",
+    "UpstreamCredential",
+]

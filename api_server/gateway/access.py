@@ -2,7 +2,7 @@
 
     credential ──> Authenticator ──> Identity ──> may it call services of the team? ──> the route, or an error
 
-A team that the identity has nothing to do with is answered like a device that does not exist.
+A device of a team that the identity has nothing to do with is answered like one that does not exist, and so is a route.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["Gatekeeper"]
 # A member of an enum is found by a descriptor, which costs more than a look into the module.
 _CALL: Final = Action.GATEWAY_CALL
 _ALLOWED: Final = Decision.ALLOWED
+
+_NOTHING: Final = "nothing is served at this path"
 
 
 class Gatekeeper:
@@ -73,18 +75,20 @@ class Gatekeeper:
         """Let an identity pass to its route.
 
         Raises:
-            NoRouteError: there is none.
-            NoSuchDeviceError: it is of a team that the identity has nothing to do with.
+            NoRouteError: there is none, or it is of a team that the identity has nothing to do with.
+            NoSuchDeviceError: it leads to a device of a team that the identity has nothing to do with.
             ForbiddenError: the identity may not call services there.
         """
         if route is None:
-            raise NoRouteError("nothing is served at this path")
+            raise NoRouteError(_NOTHING)
         target = route.target
         decision = identity.decide(_CALL, target.team)
         if decision is _ALLOWED:
             return route
         if decision is Decision.FORBIDDEN:
             raise ForbiddenError(f"the token may not call services of the team {target.team}")
+        if target.name is not None:
+            raise NoRouteError(_NOTHING)
         raise NoSuchDeviceError(f"there is no device {target.device} in a team {target.team} of yours")
 
 

@@ -44,9 +44,9 @@ from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
 from api_server.gateway.splice import Splice
+from api_server.gateway.targets import ServiceStream
 from api_server.gateway.timers import NEVER
 from api_server.gateway.websocket import WebSocketSplice
-from api_server.relay.stream import RelayStream
 from common.errors import HomeportError
 from common.sessions.interfaces import OpenOptions
 from common.tunnel.stream import Buffer, ResetCode
@@ -90,6 +90,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_added",
         "_answer",
         "_began",
         "_behind",
@@ -125,7 +126,9 @@ class Exchange:
         self._route: Route | None = None
         self._raw: RawUpgrade | None = None
         """What the client becomes, if it wants raw TCP."""
-        self._stream: RelayStream | None = None
+        self._added = b""
+        """Lines that show the upstream credential."""
+        self._stream: ServiceStream | None = None
         self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
         self._phase = _SEEKING
@@ -163,7 +166,7 @@ class Exchange:
         if not self._body.complete:
             self._connection.pause_reading()
         self._connection.arm(NEVER)  # what is awaited has its own time limits
-        self._task = core.spawn(self._seek(identified=identity is not PENDING, fresh=False))
+        self._task = core.spawn(self._seek(identified=identity is not PENDING))
 
     def _begin_at_once(self, route: Route) -> bool:
         """Send the request on an idle stream, or answer it; False if that takes waiting."""
@@ -176,20 +179,25 @@ class Exchange:
             query = b"" if head.target.query is None else b"?" + head.target.query
             self._redirect(target.prefix + b"/" + query)
             return True
-        stream = self._core.dialer.take(
-            target.team,
-            target.device,
-            target.service,
-            self._began,
-            self._max_idle(),
-        )
+        if target.credential is not None:
+            added = target.credential.lines_nowait()
+            if added is None:
+                return False
+            self._added = added
+        stream = target.streams.take(self._began, self._max_idle())
         if stream is None:
             return False
         self._send(stream, self._began)
         return True
 
-    async def _seek(self, *, identified: bool, fresh: bool) -> None:
-        """What could not be done without waiting: authenticate, if nobody was identified yet, and get a stream."""
+    async def _seek(self, *, identified: bool, stale: ServiceStream | None = None) -> None:
+        """What could not be done without waiting: authenticate, if nobody was identified yet, get the upstream
+        credential, and a stream.
+
+        Args:
+            identified: somebody was.
+            stale: the idle stream that was tried.
+        """
         try:
             if not identified:
                 gatekeeper = self._core.gatekeeper
@@ -199,7 +207,7 @@ class Exchange:
                 if self._begin_at_once(gatekeeper.admit(identity, self._route)):
                     return
                 self._task = task
-            stream = await self._get_stream(fresh=fresh or self._raw is not None)
+            stream = await self._get_stream(stale)
         except HomeportError as exc:
             self._task = None
             self._refuse(exc)
@@ -211,36 +219,45 @@ class Exchange:
             self._task = None
             self._send(stream, self._core.clock.monotonic())
 
-    async def _get_stream(self, *, fresh: bool) -> RelayStream:
+    async def _get_stream(self, stale: ServiceStream | None) -> ServiceStream:
         assert self._route is not None
         core, target = self._core, self._route.target
+        if target.credential is not None:
+            self._added = await target.credential.lines()
         trace = self._head.fields.trace
         options = OpenOptions(
             timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
         )
-        if fresh:
-            return await core.dialer.dial(target.team, target.device, target.service, None, options)
-        return await core.dialer.get(
-            target.team, target.device, target.service, core.clock.monotonic(), self._max_idle(), options
-        )
+        if stale is not None:
+            return await target.streams.redial(stale, options)
+        if self._raw is not None:
+            return await target.streams.dial(options)
+        return await target.streams.get(core.clock.monotonic(), self._max_idle(), options)
 
     def _max_idle(self) -> float | None:
         """Seconds that a stream may have been idle to carry the request."""
         return None if self._head.repeatable else self._core.limits.unsafe_reuse
 
-    def _send(self, stream: RelayStream, now: float) -> None:
+    def _send(self, stream: ServiceStream, now: float) -> None:
         """Send the request on a stream, with what has come of its body."""
         assert self._route is not None
+        target = self._route.target
         if self._raw is not None:
             self._core.metrics.answered(101, now - self._began)
-            self._hand_over(self._raw.begin(self._core, self._connection, stream), stream)
+            self._hand_over(self._raw.begin(self._core, self._connection, stream, target.streams), stream)
             return
         self._stream = stream
         self._phase = _UNDER_WAY
         stream.attach(self)
         if self._phase is not _UNDER_WAY:
             return  # the stream had ended already, and that has been dealt with
-        head = self._head.for_service(self._route.path or b"/", self._route.target.prefix)
+        head = self._head.for_service(
+            self._route.path or b"/",
+            target.prefix,
+            host=target.host,
+            hides=target.credential.hides if target.credential is not None else None,
+            added=self._added,
+        )
         self._connection.arm(now + self._core.limits.service_timeout)
         if self._body.complete:
             stream.write(head)
@@ -252,12 +269,12 @@ class Exchange:
     def _redial(self) -> None:
         """The idle stream was stale: the request goes out again, on a fresh one."""
         self._core.metrics.retries += 1
-        if self._stream is not None:
-            self._stream.reset()
-            self._stream = None
+        stale, self._stream = self._stream, None
+        if stale is not None:
+            stale.reset()
         self._phase = _SEEKING
         self._connection.arm(NEVER)
-        self._task = self._core.spawn(self._seek(identified=True, fresh=True))
+        self._task = self._core.spawn(self._seek(identified=True, stale=stale))
 
     # The request's body
 
@@ -408,15 +425,16 @@ class Exchange:
         stream, answer = self._stream, self._answer
         assert stream is not None
         assert answer.head is not None
+        assert self._route is not None
         self._stream = None
         self._phase = _OVER
         stream.resume_reading()  # the client may be behind; for the service the exchange is over
         if not self._body.complete or (answer.bounded and not reusable):
             stream.reset()
         elif answer.bounded and answer.head.persistent:
-            self._core.dialer.pool.put(stream, now)
+            self._route.target.streams.put(stream, now)
         else:
-            self._core.dialer.pool.retire(stream, now)
+            self._route.target.streams.retire(stream, now)
         self._connection.finish(now, persistent=answer.persistent, unread=not self._body.complete)
 
     def _upgrade(self, head: bytes, early: bytes) -> None:
@@ -430,7 +448,7 @@ class Exchange:
         self._connection.write(head + early)
         self._hand_over(Splice(self._core, self._connection, stream), stream)
 
-    def _hand_over(self, successor: Splice | WebSocketSplice, stream: RelayStream) -> None:
+    def _hand_over(self, successor: Splice | WebSocketSplice, stream: ServiceStream) -> None:
         """The rest is raw."""
         self._phase = _OVER
         self._core.metrics.tunnels += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from api_server.auth.interfaces import Authenticator
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.connection import ClientConnection, ConnectionRegistry
 from api_server.gateway.core import GatewayCore
+from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
@@ -75,7 +77,11 @@ class Gateway:
         self._connections = ConnectionRegistry()
         self._core = GatewayCore(
             limits=limits if limits is not None else GatewayLimits(),
-            router=DeviceRouter(domain=domain, others=router if router is not None else NoRoutes()),
+            router=DeviceRouter(
+                domain=domain,
+                streams=partial(DeviceStreams, dialer),
+                others=router if router is not None else NoRoutes(),
+            ),
             gatekeeper=Gatekeeper(authenticator),
             dialer=dialer,
             clock=clock,

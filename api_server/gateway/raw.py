@@ -11,8 +11,8 @@ from api_server.gateway.core import GatewayCore
 from api_server.gateway.errors import BadRequestError, UpgradeRequiredError
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.splice import Splice
+from api_server.gateway.targets import ServiceStream, StreamSource
 from api_server.gateway.websocket import WebSocketSplice, WebSocketUpgrade
-from api_server.relay.stream import RelayStream
 
 if TYPE_CHECKING:
     from api_server.gateway.connection import ClientConnection
@@ -28,8 +28,10 @@ _SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
 class RawUpgrade(Protocol):
     """What a client becomes once its service is there."""
 
-    def begin(self, core: GatewayCore, connection: ClientConnection, stream: RelayStream) -> Splice | WebSocketSplice:
-        """Answer 101, and join the two."""
+    def begin(
+        self, core: GatewayCore, connection: ClientConnection, stream: ServiceStream, source: StreamSource
+    ) -> Splice | WebSocketSplice:
+        """Answer 101, and join the client with the stream, which came from `source`."""
         ...
 
 
@@ -38,7 +40,13 @@ class TcpUpgrade:
 
     __slots__ = ()
 
-    def begin(self, core: GatewayCore, connection: ClientConnection, stream: RelayStream) -> Splice:
+    def begin(
+        self,
+        core: GatewayCore,
+        connection: ClientConnection,
+        stream: ServiceStream,
+        source: StreamSource,  # noqa: ARG002  a stream that was raw serves nobody else
+    ) -> Splice:
         connection.write(_SWITCHING)
         return Splice(core, connection, stream)
 

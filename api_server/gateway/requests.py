@@ -94,22 +94,39 @@ class RequestHead(NamedTuple):
         """Whether it may be sent twice, and can be: its method allows it, and there is no body that has gone by."""
         return self.method in IDEMPOTENT_METHODS and not self.has_body
 
-    def for_service(self, path: bytes, prefix: bytes) -> bytes:
+    def for_service(
+        self,
+        path: bytes,
+        prefix: bytes,
+        *,
+        host: bytes | None = None,
+        hides: re.Pattern[bytes] | None = None,
+        added: bytes = b"",
+    ) -> bytes:
         """The head as the service gets it.
 
         Args:
             path: what the service sees.
             prefix: what was taken off the path, for `X-Forwarded-Prefix`; empty for nothing.
+            host: what it sees as Host; None for what the client said.
+            hides: matches lines that it does not see; None for none.
+            added: lines that it sees beside the client's.
         """
         query = self.target.query
+        lines, carried = self.fields.lines, self.caller.lines
+        if host is not None:
+            lines = b"Host: %b\r\n%b" % (host, lines[lines.index(b"\n") + 1 :])  # the first one is the client's
+        if hides is not None:
+            lines, carried = hides.sub(b"", lines), hides.sub(b"", carried)
         return b"".join(
             (
                 self.method,
                 b" ",
                 path,
                 b" HTTP/1.1\r\n" if query is None else b"?%b HTTP/1.1\r\n" % query,
-                self.fields.lines,
-                self.caller.lines,
+                lines,
+                carried,
+                added,
                 b"X-Forwarded-Prefix: %b\r\n" % prefix if prefix else b"",
                 b"traceparent: %b\r\n\r\n" % traceparent(self.fields.trace),
             )

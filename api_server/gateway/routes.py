@@ -1,4 +1,4 @@
-"""Where a request goes: from host and path to a service of a device.
+"""Where a request goes: from host and path to a target.
 
     /d/{team}/{device}/{service}/{path...}              HTTP, and whatever it upgrades to
     {service}--{device}--{team}.{domain}/{path...}      the same, by host; the whole path is the service's
@@ -11,12 +11,16 @@ table of routes implements.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
+from api_server.gateway.targets import ServiceTarget, StreamSource, Target
 from common.ids import ServiceName, TeamId
 
-__all__ = ["DeviceRouter", "NoRoutes", "Route", "Router", "ServiceTarget"]
+__all__ = ["DeviceRouter", "NoRoutes", "Route", "Router", "StreamsTo"]
+
+StreamsTo = Callable[[TeamId, str, ServiceName], StreamSource]
+"""Makes the source of the streams to a service of a device."""
 
 _NAME: Final = rb"[a-z0-9]+(?:-[a-z0-9]+)*"
 """As `common.ids.is_name` says."""
@@ -33,33 +37,13 @@ _MAX_KNOWN: Final = 4096
 """Targets kept ready, by the part of the path that names them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceTarget:
-    """A service of a device."""
-
-    team: TeamId
-    device: str
-    """Its id or name."""
-    service: ServiceName
-    raw: bool
-    """Raw TCP is asked for, not HTTP."""
-    prefix: bytes
-    """What is taken off the path."""
-
-    @property
-    def realm(self) -> str:
-        """The protection space for HTTP authentication: each service its own, so that a browser does not hand the
-        credential that it was given for one to the page of another (RFC 9110 section 11.5).
-        """
-        return f"homeport {self.team}/{self.device}/{self.service}"
-
-
 class Route(NamedTuple):
     """Where one request goes."""
 
-    target: ServiceTarget
+    target: Target
     path: bytes
-    """What is left of the path: empty, or beginning with a slash."""
+    """What the target is asked for: what is left of the path. Empty only where a slash is missing, to which the client
+    is sent."""
 
 
 class Router(Protocol):
@@ -89,13 +73,15 @@ class DeviceRouter:
 
     Args:
         domain: parent of the hosts that name a service; None for none.
+        streams: where those to a service come from.
         others: asked about everything else.
     """
 
-    __slots__ = ("_known", "_others", "_suffix")
+    __slots__ = ("_known", "_others", "_streams", "_suffix")
 
-    def __init__(self, *, domain: str | None, others: Router) -> None:
+    def __init__(self, *, domain: str | None, streams: StreamsTo, others: Router) -> None:
         self._suffix = b"." + domain.lower().encode("idna") if domain else b""
+        self._streams = streams
         self._others = others
         self._known: dict[bytes, ServiceTarget] = {}
 
@@ -128,7 +114,8 @@ class DeviceRouter:
         if max(map(len, names)) > _MAX_NAME:
             return None
         team, device, service = (name.decode("ascii") for name in names)
-        target = ServiceTarget(TeamId(team), device, ServiceName(service), raw, prefix)
+        streams = self._streams(TeamId(team), device, ServiceName(service))
+        target = ServiceTarget(TeamId(team), device, ServiceName(service), raw, prefix, streams)
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         self._known[key] = target

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api_server.gateway.core import GatewayCore
-from api_server.relay.stream import RelayStream
+from api_server.gateway.targets import ServiceStream
 from common.tunnel.stream import Buffer, ResetCode
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Splice:
 
     __slots__ = ("_connection", "_core", "_idle", "_over", "_service_ended", "_stream")
 
-    def __init__(self, core: GatewayCore, connection: ClientConnection, stream: RelayStream) -> None:
+    def __init__(self, core: GatewayCore, connection: ClientConnection, stream: ServiceStream) -> None:
         self._core = core
         self._connection = connection
         self._stream = stream

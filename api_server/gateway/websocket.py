@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.errors import BadRequestError
 from api_server.gateway.requests import RequestHead
-from api_server.relay.stream import RelayStream
+from api_server.gateway.targets import ServiceStream, StreamSource
 from common.tunnel.stream import Buffer, ResetCode
 
 if TYPE_CHECKING:
@@ -66,10 +66,12 @@ class WebSocketUpgrade:
         self._protocol = protocol
         self._response = response
 
-    def begin(self, core: GatewayCore, connection: ClientConnection, stream: RelayStream) -> WebSocketSplice:
+    def begin(
+        self, core: GatewayCore, connection: ClientConnection, stream: ServiceStream, source: StreamSource
+    ) -> WebSocketSplice:
         """Answer it, and join the client with the service."""
         self._protocol.send_response(self._response)
-        return WebSocketSplice(core, connection, stream, self._protocol)
+        return WebSocketSplice(core, connection, stream, source, self._protocol)
 
 
 class WebSocketSplice:
@@ -79,17 +81,24 @@ class WebSocketSplice:
         core: the gateway's.
         connection: the client's.
         stream: the service's.
+        source: that it came from.
         protocol: with the handshake done.
     """
 
-    __slots__ = ("_active_at", "_connection", "_core", "_over", "_protocol", "_stream")
+    __slots__ = ("_active_at", "_connection", "_core", "_over", "_protocol", "_source", "_stream")
 
     def __init__(
-        self, core: GatewayCore, connection: ClientConnection, stream: RelayStream, protocol: ServerProtocol
+        self,
+        core: GatewayCore,
+        connection: ClientConnection,
+        stream: ServiceStream,
+        source: StreamSource,
+        protocol: ServerProtocol,
     ) -> None:
         self._core = core
         self._connection = connection
         self._stream = stream
+        self._source = source
         self._protocol = protocol
         self._active_at = core.wheel.now
         """When bytes last flowed, either way."""
@@ -194,7 +203,7 @@ class WebSocketSplice:
 
     def _retire_stream(self) -> None:
         """The client has closed in good order: so has the service's connection to be ended."""
-        self._core.dialer.pool.retire(self._stream, self._core.clock.monotonic())
+        self._source.retire(self._stream, self._core.clock.monotonic())
 
     def _arm(self) -> None:
         self._connection.arm(self._core.clock.monotonic() + self._core.limits.websocket_ping_interval)

@@ -9,11 +9,13 @@ import contextlib
 import itertools
 import re
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.connection import ClientConnection, ConnectionRegistry
 from api_server.gateway.core import GatewayCore
+from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics
 from api_server.gateway.routes import DeviceRouter, NoRoutes
@@ -114,7 +116,7 @@ class Memory:
         self.registry = registry = ConnectionRegistry()
         self.core = GatewayCore(
             limits=limits or GatewayLimits(),
-            router=DeviceRouter(domain=None, others=NoRoutes()),
+            router=DeviceRouter(domain=None, streams=partial(DeviceStreams, dialer), others=NoRoutes()),
             gatekeeper=Gatekeeper(self.authenticator),
             dialer=dialer,
             clock=clock,

@@ -237,7 +237,7 @@ class Stage:
         *,
         limits: GatewayLimits | None = None,
         domain: str | None = None,
-        router: Router | None = None,
+        router: Callable[[ServiceDialer], Router] | None = None,
         pool: StreamPool | None = None,
         **services: Service,
     ) -> None:
@@ -267,7 +267,7 @@ class Stage:
             clock=self.clock,
             limits=self.limits,
             domain=self._domain,
-            router=self._router,
+            router=self._router(self.dialer) if self._router is not None else None,
             registry=self.registry,
         )
         await self.gateway.start("127.0.0.1", 0)

@@ -6,18 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_server.gateway import Route, ServiceTarget
+from api_server.gateway import Route, RoutedTarget, ServiceTarget
+from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.errors import BadPathError
 from api_server.gateway.paths import check_path, split_target
 from api_server.gateway.routes import DeviceRouter, NoRoutes
+from api_server.relay import ServiceDialer
 from common.ids import ServiceName, TeamId, is_name
 from tests.api_server.gateway.stage import Stage, answering, ok, request_head
+from tests.api_server.gateway.streams import NO_STREAMS, no_streams
 
 name = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,8}){0,2}", fullmatch=True)
 
 
 def router(domain: str | None = None) -> DeviceRouter:
-    return DeviceRouter(domain=domain, others=NoRoutes())
+    return DeviceRouter(domain=domain, streams=no_streams, others=NoRoutes())
 
 
 @pytest.mark.parametrize(
@@ -33,7 +36,7 @@ def test_by_path(path: bytes, rest: bytes) -> None:
     found = router()
     for _ in range(2):
         route = found.route(b"gw", path)
-        target = ServiceTarget(TeamId("home"), "cam", ServiceName("web"), raw=False, prefix=b"/d/home/cam/web")
+        target = ServiceTarget(TeamId("home"), "cam", ServiceName("web"), False, b"/d/home/cam/web", NO_STREAMS)
         assert route == Route(target, rest)
         assert target.realm == "homeport home/cam/web"
 
@@ -154,16 +157,26 @@ def test_a_target_is_taken_apart_without_loss_or_refused(target: bytes) -> None:
 class OneRoute:
     """A route table with one entry."""
 
+    def __init__(self, dialer: ServiceDialer) -> None:
+        self._streams = DeviceStreams(dialer, TeamId("home"), "cam", ServiceName("web"))
+
     def route(self, host: bytes, path: bytes) -> Route | None:
         if not path.startswith(b"/cameras/"):
             return None
-        target = ServiceTarget(TeamId("home"), "cam", ServiceName("web"), raw=False, prefix=b"/cameras")
+        target = RoutedTarget(
+            team=TeamId("home"),
+            name="cameras",
+            route_id="rte_0",
+            tags=frozenset(),
+            prefix=b"/cameras",
+            streams=self._streams,
+        )
         return Route(target, path.removeprefix(b"/cameras"))
 
 
 @pytest.mark.anyio
 async def test_a_route_table_is_asked_about_every_other_path() -> None:
-    async with Stage(router=OneRoute(), web=answering(ok(b"routed"))) as stage:
+    async with Stage(router=OneRoute, web=answering(ok(b"routed"))) as stage:
         client = await stage.connect()
         await client.send(request_head().replace("/d/home/cam/web/", "/cameras/front"))
         assert (await client.reply()).body == b"routed"

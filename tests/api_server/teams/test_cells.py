@@ -29,6 +29,7 @@ from common.crypto.session_tokens import SessionTokenSigner
 from common.ids import TeamId
 from tests.api_server.audit.stage import Stage
 from tests.api_server.fakes import AWAY, HOME, summary
+from tests.api_server.gateway.streams import no_streams
 from tests.api_server.people import Home, Person, running_domains
 from tests.databases.fixtures import FreshDatabase
 
@@ -233,7 +234,8 @@ async def test_a1_the_log_of_what_concerns_no_team(
 @pytest.mark.parametrize("role", ROLES)
 def test_a1_services(role: Role) -> None:
     """The gateway asks the same table."""
-    route = DeviceRouter(domain=None, others=NoRoutes()).route(b"gateway.test", b"/d/home/lathe/web/")
+    router = DeviceRouter(domain=None, streams=no_streams, others=NoRoutes())
+    route = router.route(b"gateway.test", b"/d/home/lathe/web/")
     assert route is not None
     keeper = Gatekeeper(authenticator=None)  # type: ignore[arg-type]  # who asks is known
     who = Identity(kind="user", id="usr_0", name="who", teams={HOME: actions_of(role)})
