@@ -30,6 +30,7 @@ from api_server.teams.interfaces import AccountEnder
 from api_server.teams.invitations import InvitationService
 from api_server.teams.service import TeamService
 from common.clock import Clock
+from common.crypto.envelope import Envelope
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
 
@@ -44,6 +45,7 @@ class Domains:
         audit: gets a line for each change.
         accounts: ends what a user has open.
         relay: enforces revocations.
+        envelope: seals what is secret and stored.
         signer: of session tokens.
         clock: of both kinds.
         tunnel_url: that devices dial.
@@ -59,6 +61,7 @@ class Domains:
         audit: AuditLog,
         accounts: AccountEnder,
         relay: RelayRevocations,
+        envelope: Envelope,
         signer: SessionTokenSigner,
         clock: Clock,
         tunnel_url: str,
@@ -66,6 +69,8 @@ class Domains:
         token_lifetime: float,
         token_max_lifetime: float,
     ) -> None:
+        self.envelope = envelope
+        """What every domain seals with."""
         self.teams = TeamService(database, audit, accounts, clock)
         self.invitations = InvitationService(database, audit, clock)
         self.revocations = RevocationService(database, relay, clock=clock)

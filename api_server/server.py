@@ -23,6 +23,7 @@ from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.custody.keys import check_keys
 from api_server.db.database import Database
 from api_server.devices.directory import RegisteredDevices
 from api_server.domains import Domains
@@ -53,7 +54,9 @@ from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
 from common.clock import Clock, SystemClock
+from common.crypto.envelope import Envelope
 from common.crypto.keyfiles import read_secret
+from common.crypto.keyring import KeyringFile
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
 from common.ids import TeamId
@@ -90,6 +93,7 @@ class ApiServer:
         store = ProxyClientStore(self._client, forwarder)
         absence = Absence(clock=clock, patience=settings.relay_patience)
         self._database = Database.connect(settings.database(), pool_size=settings.database_pool_size)
+        self._envelope = Envelope(KeyringFile(settings.keyring()))
         devices = RegisteredDevices(self._database, store.locate)
         dialer = ServiceDialer(SessionDirectory(devices.locate, clock=clock), forwarder, StreamPool(), absence)
         authenticator = AdminTokenAuthenticator.from_file(
@@ -109,6 +113,7 @@ class ApiServer:
             audit=self._audit,
             accounts=self._sign_in.store,
             relay=self._client,
+            envelope=self._envelope,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
             clock=clock,
             tunnel_url=settings.tunnel_url,
@@ -169,6 +174,7 @@ class ApiServer:
 
         Raises:
             DatabaseError: the database is not there, or has another schema.
+            SealError: the keyring lacks a key that something in the database needs.
             OSError: a port cannot be had.
         """
         try:
@@ -191,6 +197,7 @@ class ApiServer:
         settings = self._settings
         self._exit.push_async_callback(self._database.close)
         await self._database.check()
+        await check_keys(self._database, self._envelope.keyring)
         self._exit.push_async_callback(self._sign_in.aclose)
         await self._sign_in.prepare()
         # The last entries of this process are signed by it, too.

@@ -192,6 +192,7 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         self._check_sign_in()
         self.database()
         self.audit_key()
+        self.keyring()
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
 

@@ -6,7 +6,8 @@
     ├── TunnelError              common.tunnel.errors: the tunnel of a device
     ├── YamuxError               common.yamux.errors: the multiplexer
     ├── WireError                common.wire.errors: a message that cannot be read or written
-    └── CredentialError          common.crypto.errors: a token or key that does not hold
+    ├── CredentialError          common.crypto.errors: a token or key that does not hold
+    └── SealError                common.crypto.errors: what is sealed cannot be had
 
 Each package draws its own part of the tree in its `errors.py`. Every error carries a stable `code` (scripts match on
 it), the HTTP `status` it maps to, and a `detail` that is safe to show: it never holds a secret.

@@ -13,7 +13,9 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ["Json", "Time", "text"]
+from common.crypto.envelope import key_id_of
+
+__all__ = ["Json", "Sealed", "Time", "text"]
 
 _MICROSECONDS = 1_000_000
 
@@ -54,3 +56,25 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
         return None if value is None else msgspec.json.decode(value)
+
+
+class Sealed(TypeDecorator[str]):
+    """What `common.crypto.envelope` has sealed. Nothing else can be written to such a column.
+
+    Every column of this type is found by the check at the start and by the rotation of keys
+    (`api_server.custody.keys`).
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(MEDIUMTEXT() if dialect.name == "mysql" else Text())
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        if value is not None:
+            key_id_of(value)  # raises what does not quote it
+        return value
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> str | None:
+        return value

@@ -9,6 +9,7 @@ audit-signing-keys.json     private keys of the audit log's checkpoints         
 audit-keys.json             their public halves, for whoever verifies the log   0644
 homeport.db                 the database, and -wal and -shm beside it           0600
 cookie-keys                 of the cookies of people                            0600
+keyring.json                of everything that is stored sealed                 0600
 dev-idp/                    key and people of the provider for development      0700
 demo/session-token          of the demo device, renewed                         0600
 run.json                    where everything is, while it runs                  0644
@@ -24,10 +25,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from api_server.auth.signin.cookie_keys import ensure_cookie_keys
-from api_server.db.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS
+from api_server.db.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS, KEYRING
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret, write_public, write_secret
+from common.crypto.keyring import ensure_keyring
 from common.secret import Secret
 from homeport.run_file import ADMIN_TOKEN, RUN_FILE, Run, write_run_file
 from homeport.up.errors import DataDirectoryError, DataDirectoryInUseError
@@ -71,6 +73,10 @@ class DataDirectory:
     @property
     def cookie_keys(self) -> Path:
         return self.path / "cookie-keys"
+
+    @property
+    def keyring(self) -> Path:
+        return self.path / KEYRING
 
     @property
     def dev_idp(self) -> Path:
@@ -136,6 +142,7 @@ class DataDirectory:
         ensure_key_pair(self.signing_keys, self.public_keys)
         ensure_key_pair(self.audit_signing_keys, self.audit_public_keys)
         ensure_cookie_keys(self.cookie_keys)
+        ensure_keyring(self.keyring)
         return ensure_secret(self.admin_token, new_api_token)
 
     def read_dev_idp_port(self) -> int | None:

@@ -42,6 +42,8 @@ from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.roles import Role, actions_of, installation_actions_of
 from api_server.teams.store import TeamStore
+from common.crypto.envelope import Envelope
+from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
 from common.ids import TeamId, new_id
 from common.secret import Secret
@@ -170,6 +172,7 @@ async def running_domains(
         audit=log,
         accounts=DatabaseSignInStore(database, log, memberships),
         relay=relay,
+        envelope=Envelope(Keyring([new_wrapping_key()])),
         signer=signer,
         clock=clock,
         tunnel_url=TUNNEL,

@@ -40,6 +40,8 @@ from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.tables import teams
 from common.crypto.api_tokens import new_api_token
+from common.crypto.envelope import Envelope
+from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
 from common.ids import TeamId
@@ -145,6 +147,7 @@ async def _domains(
                 audit=audit,
                 accounts=DatabaseSignInStore(database, audit, memberships),
                 relay=relay,
+                envelope=Envelope(Keyring([new_wrapping_key()])),
                 signer=signer,
                 clock=clock,
                 tunnel_url="ws://relay/tunnel",

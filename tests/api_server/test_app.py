@@ -20,6 +20,7 @@ import pytest
 from api_server.auth.admin_token import ensure_admin_token
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
+from common.crypto.keyring import ensure_keyring
 from tests.databases.servers import make_database_file
 
 PROGRAM = """
@@ -39,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the files that the process needs."""
     ensure_key_pair(tmp_path / "signing.json", tmp_path / "public.json")
     ensure_key_pair(tmp_path / "audit-signing-keys.json", tmp_path / "audit-keys.json")
+    ensure_keyring(tmp_path / "keyring.json")
     make_database_file(tmp_path / "homeport.db")
     ensure_secret(tmp_path / "internal-key")
     ensure_admin_token(tmp_path / "admin-token")

@@ -22,6 +22,7 @@ from api_server.settings import ApiSettings
 from common.clock import SystemClock
 from common.crypto.errors import KeyFileError
 from common.crypto.key_sets import ensure_key_pair
+from common.crypto.keyring import ensure_keyring
 from common.crypto.session_tokens import SessionTokenVerifier
 from common.settings import SettingsError, load
 from tests.contract.relay_fixture import RunningRelay, running_relay
@@ -35,6 +36,7 @@ def settings(folder: Path, **changes: object) -> ApiSettings:
     """Settings for a server beside the relay whose keys are in `folder`."""
     ensure_admin_token(folder / "admin-token")
     ensure_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+    ensure_keyring(folder / "keyring.json")
     if not (folder / "homeport.db").exists():
         make_database_file(folder / "homeport.db")
     return load(
@@ -194,7 +196,7 @@ async def test_it_listens_on_ipv6_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["internal-key", "session-signing-keys.json", "admin-token", "audit-signing-keys.json"]
+    "name", ["internal-key", "session-signing-keys.json", "admin-token", "audit-signing-keys.json", "keyring.json"]
 )
 async def test_a_key_file_that_others_may_read_keeps_it_from_starting(tmp_path: Path, name: str) -> None:
     async with running_relay(tmp_path):

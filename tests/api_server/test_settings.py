@@ -41,6 +41,10 @@ def test_the_defaults_listen_on_loopback_alone() -> None:
         ({"internal_key_file": None}, "internal_key_file is needed"),
         ({"data_dir": None}, "database_url is needed, or data_dir"),
         ({"data_dir": None, "database_url": "sqlite:////d/homeport.db"}, "audit_key_file is needed, or data_dir"),
+        (
+            {"data_dir": None, "database_url": "sqlite:////d/homeport.db", "audit_key_file": "/a"},
+            "keyring_file is needed, or data_dir",
+        ),
         ({"trusted_proxies": ("10.0.0.1/8",)}, "trusted_proxies must be networks"),
         ({"trusted_proxies": ("proxy.example.org",)}, "trusted_proxies must be networks"),
         ({"oidc_issuer": "http://provider.example.org"}, "oidc_issuer must be an https URL"),
@@ -61,6 +65,7 @@ def test_the_defaults_listen_on_loopback_alone() -> None:
                 "data_dir": None,
                 "database_url": "sqlite:////d/homeport.db",
                 "audit_key_file": "/a",
+                "keyring_file": "/k",
             },
             "cookie_keys_file is needed",
         ),
@@ -88,6 +93,11 @@ def test_the_database_is_a_file_in_the_data_directory_unless_it_is_named() -> No
 def test_so_are_the_keys_of_the_audit_log() -> None:
     assert str(read().audit_key()) == "/d/audit-signing-keys.json"
     assert str(read(audit_key_file="/k").audit_key()) == "/k"
+
+
+def test_so_is_the_keyring() -> None:
+    assert str(read().keyring()) == "/d/keyring.json"
+    assert str(read(keyring_file="/k").keyring()) == "/k"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import generate_key_pair
 from common.crypto.keyfiles import ensure_secret, read_secret
+from common.crypto.keyring import ensure_keyring
 from common.crypto.session_tokens import CredentialId, SessionClaims, SessionTokenSigner
 from common.ids import DeviceId, ServiceName, TeamId
 from common.secret import Secret
@@ -47,6 +48,7 @@ class Keys:
         ensure_secret(keys.admin_token_file, new_api_token)
         generate_key_pair(keys.signing_keys_file, keys.session_keys_file)
         generate_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+        ensure_keyring(folder / "keyring.json")
         make_database_file(keys.database_file)
         return keys
 

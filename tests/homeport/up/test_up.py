@@ -64,6 +64,7 @@ def test_no_secret_in_logs_or_arguments(up: Up) -> None:
         (up.data_dir / "internal-key").read_text().strip(),
         (up.data_dir / "demo" / "session-token").read_text().strip(),
         (up.data_dir / "cookie-keys").read_text().strip(),
+        *(key["key"] for key in json.loads((up.data_dir / "keyring.json").read_text())["keys"]),
     ]
     processes = [psutil.Process(up.process.pid), *psutil.Process(up.process.pid).children()]
     seen = "\n".join([*up.log.lines, *up.output.lines, *(" ".join(process.cmdline()) for process in processes)])
