@@ -38,6 +38,7 @@ from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
 from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
+from api_server.outbound.outbound import Outbound
 from api_server.relay import (
     Absence,
     DialerUpdates,
@@ -103,6 +104,7 @@ class ApiServer:
             guesses=GuessLimiter(burst=settings.wrong_token_burst, interval=settings.wrong_token_interval),
         )
 
+        self._outbound = Outbound(settings.allow_private_targets, ca_file=settings.outbound_ca_file)
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
         checkpoints = Checkpoints(CheckpointSigner(settings.audit_key()))
         self._checkpoints = CheckpointTask(self._database, checkpoints, clock)
@@ -198,6 +200,7 @@ class ApiServer:
         self._exit.push_async_callback(self._database.close)
         await self._database.check()
         await check_keys(self._database, self._envelope.keyring)
+        self._exit.push_async_callback(self._outbound.aclose)
         self._exit.push_async_callback(self._sign_in.aclose)
         await self._sign_in.prepare()
         # The last entries of this process are signed by it, too.

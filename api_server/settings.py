@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from api_server.db.settings import DatabaseSettings
+from api_server.outbound.policy import is_allowance
 from common.ids import is_name
 from common.logging import Format, Level
 from common.secret import Secret
@@ -156,6 +157,17 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Networks (CIDR) of reverse proxies whose X-Forwarded-* the gateway believes."),
     ] = ()
+    allow_private_targets: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts, addresses and networks (CIDR) that URLs of users may lead to, though they are of this "
+            "machine, private or link-local, and by http, too."
+        ),
+    ] = ()
+    outbound_ca_file: Annotated[
+        Path | None,
+        Meta(description="Certificates that those URLs are checked against, beside the system's; empty for none."),
+    ] = None
     max_event_clients: Annotated[
         int, Meta(ge=1, le=100_000, description="Clients that may follow /api/events at once.")
     ] = 1000
@@ -185,6 +197,8 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         for network in self.trusted_proxies:
             if not _is_network(network):
                 raise ValueError("trusted_proxies must be networks such as 10.0.0.0/8 or 2001:db8::/32")
+        if not all(map(is_allowance, self.allow_private_targets)):
+            raise ValueError("allow_private_targets must be hosts, addresses, or networks such as 10.0.0.0/8")
         if self.internal_key_file is None and self.internal_tls_cert_file is None:
             raise ValueError("internal_key_file is needed, or internal_tls_cert_file where the relay wants mutual TLS")
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):

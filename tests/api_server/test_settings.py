@@ -47,6 +47,8 @@ def test_the_defaults_listen_on_loopback_alone() -> None:
         ),
         ({"trusted_proxies": ("10.0.0.1/8",)}, "trusted_proxies must be networks"),
         ({"trusted_proxies": ("proxy.example.org",)}, "trusted_proxies must be networks"),
+        ({"allow_private_targets": ("10.0.0.1/8",)}, "allow_private_targets must be"),
+        ({"allow_private_targets": ("https://backend.test",)}, "allow_private_targets must be"),
         ({"oidc_issuer": "http://provider.example.org"}, "oidc_issuer must be an https URL"),
         ({"oidc_issuer": "https://provider.example.org?x=1"}, "oidc_issuer must be an https URL"),
         ({"oidc_issuer": "provider.example.org"}, "oidc_issuer must be an https URL"),

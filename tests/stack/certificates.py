@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that lasts for a day, signed by itself."""
+"""A certificate for 127.0.0.1, and names beside it, that lasts for a day, signed by itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Certificate:
     key: Path
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Write a new key (P-256) and certificate into `folder`."""
+def make_certificate(folder: Path, *names: str) -> Certificate:
+    """Write a new key (P-256) and certificate into `folder`; it holds for `names` as well."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,7 +36,12 @@ def make_certificate(folder: Path) -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *(x509.DNSName(each) for each in names)]
+            ),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
