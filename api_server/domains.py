@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from api_server.audit.interfaces import AuditLog
+from api_server.changes.interfaces import ChangeLog
 from api_server.console.endpoints import ConsoleEndpoints
 from api_server.db.database import Database
 from api_server.devices.endpoints import DeviceEndpoints
@@ -44,6 +45,7 @@ class Domains:
         database: open.
         audit: gets a line for each change.
         accounts: ends what a user has open.
+        changes: tells every process what is changed.
         relay: enforces revocations.
         envelope: seals what is secret and stored.
         signer: of session tokens.
@@ -60,6 +62,7 @@ class Domains:
         database: Database,
         audit: AuditLog,
         accounts: AccountEnder,
+        changes: ChangeLog,
         relay: RelayRevocations,
         envelope: Envelope,
         signer: SessionTokenSigner,
@@ -71,6 +74,8 @@ class Domains:
     ) -> None:
         self.envelope = envelope
         """What every domain seals with."""
+        self.changes = changes
+        """Where every domain says what it changes."""
         self.teams = TeamService(database, audit, accounts, clock)
         self.invitations = InvitationService(database, audit, clock)
         self.revocations = RevocationService(database, relay, clock=clock)

@@ -3,7 +3,8 @@
                        ┌── RestServer :3721 ── endpoints ── ProxyClientStore ──┐
     AdminTokenAuthenticator                                                    ├── relay, internal HTTP
                        └── Gateway    :3722 ── ServiceDialer ── Forwarder ─────┘
-    EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told)
+    EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told),
+                  ChangeFeed (what other API processes changed) ──> caches
     Database  ──> the stores of the domains, the audit log, the revocations
 
 Nothing is kept in the process that is not the relay's, a cache, or in the database: to have more of it, start more
@@ -23,6 +24,8 @@ from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.changes.feed import ChangeFeed
+from api_server.changes.log import AnnouncedChanges
 from api_server.custody.keys import check_keys
 from api_server.db.database import Database
 from api_server.devices.directory import RegisteredDevices
@@ -109,11 +112,14 @@ class ApiServer:
         checkpoints = Checkpoints(CheckpointSigner(settings.audit_key()))
         self._checkpoints = CheckpointTask(self._database, checkpoints, clock)
         self._audit = ChainedAuditLog(checkpoints, clock)
+        self.changes = ChangeFeed(self._database, clock)
+        """What this process and others change; whatever keeps a cache listens to it."""
         self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
-        self._domains = Domains(
+        self.domains = Domains(
             database=self._database,
             audit=self._audit,
             accounts=self._sign_in.store,
+            changes=AnnouncedChanges(self.changes, self._client),
             relay=self._client,
             envelope=self._envelope,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
@@ -131,10 +137,13 @@ class ApiServer:
             DialerUpdates(dialer, clock),
             absence,
             self._hub,
-            self._domains.revocations,
-            self._domains.sightings,
+            self.domains.revocations,
+            self.domains.sightings,
         ):
             self.feed.add(listener)
+        # The caches first: who sees an event finds what it tells of.
+        self.feed.add_notice_listener(self.changes)
+        self.feed.add_notice_listener(self._hub)
 
         self._readiness = Readiness(self._client, self._database, clock)
         application = RestApplication(
@@ -148,11 +157,11 @@ class ApiServer:
             application.build(
                 rest_routes(
                     self._sign_in.endpoints,
-                    *self._domains.endpoints,
+                    *self.domains.endpoints,
                     AuditEndpoints(AuditStore(self._database)),
                     EventEndpoints(self._hub),
                     HealthEndpoints(self._readiness, self.registry),
-                    SessionEndpoints(store, self._domains.devices, self._domains.journal),
+                    SessionEndpoints(store, self.domains.devices, self.domains.journal),
                 )
             )
         )
@@ -210,8 +219,9 @@ class ApiServer:
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         for run in (
             self.feed.run,
-            self._domains.revocations.run,
-            self._domains.sightings.run,
+            self.changes.run,
+            self.domains.revocations.run,
+            self.domains.sightings.run,
             self._checkpoints.run,
             self._sign_in.service.run,
         ):

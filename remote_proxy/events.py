@@ -1,4 +1,5 @@
-"""What happened to the sessions, kept in a bounded ring so that a reader that lost its connection can go on.
+"""What happened to the sessions, and what API servers tell one another, in a bounded ring: a reader that lost its
+connection can go on.
 
 Events are a hint and the session list is the truth: a reader that fell out of the ring, or that knew another relay
 process, is told so (`EventsLostError`), reads the list anew and goes on from now. A slow reader therefore costs no
@@ -19,7 +20,7 @@ from common.ids import TeamId
 from common.sessions.interfaces import Summary
 from remote_proxy.errors import EventsLostError
 
-__all__ = ["EventKind", "EventRing", "SessionEvent"]
+__all__ = ["EventKind", "EventRing", "Notice", "RelayEvent", "SessionEvent"]
 
 
 class EventKind(StrEnum):
@@ -45,6 +46,23 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Why it went offline: the code given to `Tunnel.close`."""
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What one API server tells all, for readers who ask for notices. The relay does not look into it."""
+
+    id: str
+    """As of a `SessionEvent`: both are numbered together."""
+    type: str
+    time: float
+    """Seconds since the Unix epoch."""
+    team: TeamId | None
+    subject: str
+    data: msgspec.Raw
+    """JSON."""
+
+
+RelayEvent = SessionEvent | Notice
+
+
 class EventRing:
     """The last `size` events.
 
@@ -58,7 +76,7 @@ class EventRing:
 
     def __init__(self, instance: str, *, size: int, clock: Clock) -> None:
         self._instance = instance
-        self._events: deque[SessionEvent] = deque(maxlen=size)
+        self._events: deque[RelayEvent] = deque(maxlen=size)
         self._clock = clock
         self._last = 0
         self._listeners: set[Callable[[], None]] = set()
@@ -85,6 +103,28 @@ class EventRing:
         self._wake()
         return event
 
+    def notify(self, type_: str, team: TeamId | None, subject: str, data: bytes) -> Notice:
+        """Add a notice, as `append` adds an event.
+
+        Args:
+            type_: what it is about.
+            team: that it concerns; None for none.
+            subject: that it concerns.
+            data: JSON; of a size that the caller has checked.
+        """
+        self._last += 1
+        notice = Notice(
+            id=self.id_of(self._last),
+            type=type_,
+            time=self._clock.wall(),
+            team=team,
+            subject=subject,
+            data=msgspec.Raw(data),
+        )
+        self._events.append(notice)
+        self._wake()
+        return notice
+
     def close(self) -> None:
         """Let the readers end: the relay is going away."""
         self.closed = True
@@ -105,7 +145,7 @@ class EventRing:
             raise EventsLostError(f"the event id is not one of this relay process ({self._instance})")
         return int(number)
 
-    def after(self, number: int, *, limit: int) -> list[SessionEvent]:
+    def after(self, number: int, *, limit: int) -> list[RelayEvent]:
         """At most `limit` events that came after event `number`, oldest first.
 
         Raises:

@@ -54,9 +54,10 @@ class EventEndpoints:
         query: TeamQuery,  # noqa: ARG002  # declares ?team=
         request: web.Request,
     ) -> web.StreamResponse:
-        """Follow what happens to the sessions of your teams, as server-sent events.
+        """Follow what happens in your teams, as server-sent events.
 
-        `session.online`, `session.offline` and `session.updated`, each with the session as it was then. Send
+        `session.online`, `session.offline` and `session.updated`, each with the session as it was then; and what was
+        changed, each with the id of its `subject`. Send
         `Last-Event-ID` to go on where a lost stream ended. On `reset` some events were lost: read the list of sessions
         anew. A client that does not keep up is cut off.
         """

@@ -16,21 +16,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from api_server.changes.notices import change_of
 from api_server.events.errors import TooManyFollowersError
 from api_server.events.metrics import EventMetrics
-from api_server.relay.events import SessionEvent
+from api_server.relay.events import Notice, SessionEvent
 from common.ids import TeamId
 
-__all__ = ["EventHub", "Follower"]
+__all__ = ["EventHub", "Follower", "TeamEvent"]
 
 _RESET = b"id:\nevent: reset\ndata: {}\n\n"
 """An empty id makes the client forget its last one (HTML Standard section 9.2.6)."""
+
+
+class TeamEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Something other than a session that changed in a team, as it is shown."""
+
+    id: str
+    type: str
+    time: float
+    team: TeamId
+    subject: str
+    """Id of what changed."""
+    data: Mapping[str, Any]
 
 
 class _Kept(NamedTuple):
@@ -40,7 +53,7 @@ class _Kept(NamedTuple):
 
 
 class EventHub:
-    """Implements `api_server.relay.feed.EventListener`.
+    """Implements `EventListener` and `NoticeListener` of `api_server.relay.feed`.
 
     Args:
         metrics: what is counted.
@@ -66,6 +79,31 @@ class EventHub:
 
     def session_changed(self, event: SessionEvent) -> None:
         """Hand an event on to those who may see it."""
+        self._hand_on(event)
+
+    def notice_heard(self, notice: Notice) -> None:
+        """Hand a change on that is meant to be seen."""
+        change = change_of(notice)
+        if change is None or change.event is None or change.team is None:
+            return
+        self._hand_on(
+            TeamEvent(
+                id=notice.id,
+                type=change.event,
+                time=notice.time,
+                team=change.team,
+                subject=change.subject,
+                data=change.data,
+            )
+        )
+
+    def bus_heard(self) -> None:
+        """Of no concern here."""
+
+    def bus_lost(self) -> None:
+        """Of no concern here: `events_lost` is."""
+
+    def _hand_on(self, event: SessionEvent | TeamEvent) -> None:
         self._metrics.events.inc()
         # The relay's word is taken for the content; but a line break here would forge another event.
         if not (event.id.isprintable() and event.type.isprintable()):

@@ -14,7 +14,7 @@ from api_server.relay.client import ProxyClient
 from api_server.relay.dialer import ServiceDialer
 from api_server.relay.directory import Location, SessionDirectory
 from api_server.relay.events import EventKind, SessionEvent
-from api_server.relay.feed import DialerUpdates, EventFeed, EventListener
+from api_server.relay.feed import DialerUpdates, EventFeed, EventListener, NoticeListener
 from api_server.relay.forwarder import Forwarder
 from api_server.relay.pool import StreamPool
 from api_server.relay.store import ProxyClientStore, RemoteHandle
@@ -28,6 +28,7 @@ __all__ = [
     "EventListener",
     "Forwarder",
     "Location",
+    "NoticeListener",
     "ProxyClient",
     "ProxyClientStore",
     "RelayStream",

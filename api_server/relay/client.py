@@ -7,7 +7,7 @@ answer, so that a caller cannot tell a relay from a store in its own process. Th
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -17,7 +17,7 @@ import msgpack
 import msgspec
 
 from api_server.devices.interfaces import Revocation
-from api_server.relay.events import EventCutter, EventPosition, SessionEvent
+from api_server.relay.events import EventCutter, EventPosition, Notice, NoticeItem, SessionEvent
 from api_server.relay.problems import MSGPACK, error_from_answer
 from common.ids import SessionId, TeamId, is_session_id
 from common.secret import Secret
@@ -27,7 +27,13 @@ from common.sessions.interfaces import Page, Summary
 __all__ = ["ProxyClient"]
 
 _EVENTS_SILENCE: Final = 60.0
-"""Seconds without a byte after which an event stream counts as dead; the relay sends a comment every 15."""
+"""Seconds without a byte after which an event stream counts as dead; the relay sends a comment every 5."""
+
+_NOTICE_TIMEOUT: Final = 2.0
+"""Seconds; whoever changed something waits for it, and the change is known without it a little later."""
+
+_MAX_NOTICES: Final = 100
+"""In one request; the relay's own limit."""
 
 _READY_TIMEOUT: Final = 2.0
 """Seconds; whoever asks whether this process is ready waits for it."""
@@ -163,6 +169,18 @@ class ProxyClient:
         body = msgpack.packb({"items": [msgspec.to_builtins(each) for each in revocations]})
         await self._request("PUT", "/internal/revocations", {}, body)
 
+    async def post_notices(self, notices: Sequence[NoticeItem]) -> None:
+        """Tell all API servers something, this one included.
+
+        Raises:
+            RelayUnavailableError: the relay did not take all of it; or it is too old to know of notices.
+        """
+        for first in range(0, len(notices), _MAX_NOTICES):
+            items = [msgspec.to_builtins(each) for each in notices[first : first + _MAX_NOTICES]]
+            await self._request(
+                "POST", "/internal/notices", {}, msgpack.packb({"items": items}), timeout=_NOTICE_TIMEOUT
+            )
+
     async def reachable(self) -> bool:
         """Whether the relay answers and takes new tunnels and streams; never raises."""
         try:
@@ -171,29 +189,36 @@ class ProxyClient:
             return False
         return answer.status_code == 200
 
-    async def events(self, position: EventPosition) -> AsyncGenerator[SessionEvent | None, None]:
-        """What happens to sessions, from `position` on; endless.
+    async def events(
+        self, position: EventPosition, *, on_heard: Callable[[], object] = bool
+    ) -> AsyncGenerator[SessionEvent | Notice | None, None]:
+        """What happens to sessions, and what API servers tell one another, from `position` on; endless.
 
         Args:
             position: moved forward with each event, so that a second call goes on where the first broke off.
+            on_heard: called whenever the relay has said something, if only that it is there.
 
         Yields:
-            Events, oldest first. None says that some were lost, because the relay restarted or because we were away
-            for too long: whatever was learned from events must be learned anew from the list.
+            Events and notices, oldest first. None says that some were lost, because the relay restarted or because we
+            were away for too long: whatever was learned from events must be learned anew from the list.
 
         Raises:
             RelayUnavailableError: the relay does not answer, or the stream broke off.
         """
         headers = {"Accept": "text/event-stream"}
+        query = {"notices": "true"}
         if position.last_id is not None:
             headers["Last-Event-ID"] = position.last_id
         timeout = httpx.Timeout(self._timeout, read=_EVENTS_SILENCE)
         try:
-            async with self._http.stream("GET", "/internal/events", headers=headers, timeout=timeout) as answer:
+            async with self._http.stream(
+                "GET", "/internal/events", params=query, headers=headers, timeout=timeout
+            ) as answer:
                 if answer.status_code != 200:
                     raise _error(answer, await answer.aread())
                 cutter = EventCutter(position)
                 async for text in answer.aiter_text():
+                    on_heard()
                     for event in cutter.feed(text):
                         yield event
         except httpx.HTTPError as exc:
@@ -208,10 +233,21 @@ class ProxyClient:
         except (ValueError, msgpack.UnpackException, msgspec.MsgspecError) as exc:
             raise RelayUnavailableError(f"the relay at {self._url} answered {path} with something else") from exc
 
-    async def _request(self, method: str, path: str, query: dict[str, str | int], body: bytes | None = None) -> bytes:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str | int],
+        body: bytes | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> bytes:
         headers = {"Content-Type": MSGPACK} if body is not None else None
+        seconds = self._timeout if timeout is None else timeout
         try:
-            answer = await self._http.request(method, path, params=query, content=body, headers=headers)
+            answer = await self._http.request(
+                method, path, params=query, content=body, headers=headers, timeout=seconds
+            )
         except httpx.HTTPError as exc:
             raise RelayUnavailableError(f"the relay at {self._url} does not answer: {type(exc).__name__}") from exc
         if answer.status_code >= 300:

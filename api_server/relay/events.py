@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,7 +12,7 @@ from common.ids import TeamId
 from common.sessions.errors import RelayUnavailableError
 from common.sessions.interfaces import Summary
 
-__all__ = ["EventCutter", "EventKind", "EventPosition", "SessionEvent"]
+__all__ = ["EventCutter", "EventKind", "EventPosition", "Notice", "NoticeItem", "SessionEvent"]
 
 _MAX_EVENT: Final = 256 * 1024
 """Characters of one event; a summary has about one thousand."""
@@ -41,6 +42,26 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Why it went offline."""
 
 
+class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What one API server tells all of them, by the relay."""
+
+    type: str
+    """What it is about: lower-case letters, digits, dots and underscores."""
+    team: TeamId | None
+    subject: str
+    data: Mapping[str, Any]
+    """What JSON can express, in 4,096 bytes at most. No secrets."""
+
+
+class Notice(NoticeItem, frozen=True, kw_only=True):
+    """A notice as the relay hands it on."""
+
+    id: str
+    """As of a `SessionEvent`."""
+    time: float
+    """When the relay got it; seconds since the Unix epoch."""
+
+
 class EventPosition:
     """How far a reader has come."""
 
@@ -68,13 +89,13 @@ class EventCutter:
         self._data = ""
         self._id: str | None = None
 
-    def feed(self, text: str) -> list[SessionEvent | None]:
-        """The events that `text` completes; None for one that says that others were lost.
+    def feed(self, text: str) -> list[SessionEvent | Notice | None]:
+        """The events and notices that `text` completes; None for one that says that others were lost.
 
         Raises:
             RelayUnavailableError: this is no event stream of a relay.
         """
-        events: list[SessionEvent | None] = []
+        events: list[SessionEvent | Notice | None] = []
         *lines, self._rest = (self._rest + text).split("\n")
         for raw in lines:
             line = raw.removesuffix("\r")
@@ -100,12 +121,16 @@ class EventCutter:
             case _:
                 pass  # a comment, or a field that this version does not know
 
-    def _dispatch(self, events: list[SessionEvent | None]) -> None:
+    def _dispatch(self, events: list[SessionEvent | Notice | None]) -> None:
         if self._kind == "reset":
             events.append(None)
         elif self._data:
             try:
-                events.append(msgspec.json.decode(self._data, type=SessionEvent))
+                events.append(
+                    msgspec.json.decode(self._data, type=Notice)
+                    if self._kind == "notice"
+                    else msgspec.json.decode(self._data, type=SessionEvent)
+                )
             except msgspec.MsgspecError as exc:
                 raise RelayUnavailableError("the relay sent an event that cannot be read") from exc
         if self._id is not None:

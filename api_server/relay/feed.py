@@ -14,13 +14,13 @@ import structlog
 
 from api_server.relay.client import ProxyClient
 from api_server.relay.dialer import ServiceDialer
-from api_server.relay.events import EventKind, EventPosition, SessionEvent
+from api_server.relay.events import EventKind, EventPosition, Notice, SessionEvent
 from common.backoff import Backoff
 from common.clock import Clock
 from common.sessions.errors import SessionStoreError
 from common.sessions.interfaces import SessionState
 
-__all__ = ["DialerUpdates", "EventFeed", "EventListener"]
+__all__ = ["DialerUpdates", "EventFeed", "EventListener", "NoticeListener"]
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +33,19 @@ class EventListener(Protocol):
 
     def events_lost(self) -> None:
         """Some events were lost: what was learned from them may be wrong."""
+
+
+class NoticeListener(Protocol):
+    """What wants to know what API servers tell one another. No method may raise or block."""
+
+    def bus_heard(self) -> None:
+        """The relay has said something, if only that it is there."""
+
+    def bus_lost(self) -> None:
+        """The relay cannot be heard any more, or some of what it said was lost."""
+
+    def notice_heard(self, notice: Notice) -> None:
+        """An API server, perhaps this one, has told all of them something."""
 
 
 class DialerUpdates:
@@ -73,7 +86,17 @@ class EventFeed:
         on_link: told whether the relay is there: when the stream broke off, and with its first event after that.
     """
 
-    __slots__ = ("_backoff", "_client", "_clock", "_connected", "_listeners", "_on_link", "_position", "_sleep")
+    __slots__ = (
+        "_backoff",
+        "_client",
+        "_clock",
+        "_connected",
+        "_listeners",
+        "_notice_listeners",
+        "_on_link",
+        "_position",
+        "_sleep",
+    )
 
     def __init__(
         self,
@@ -90,6 +113,7 @@ class EventFeed:
         self._backoff = backoff if backoff is not None else Backoff(base=0.5, maximum=15.0, healthy_after=30.0)
         self._sleep = sleep
         self._listeners: list[EventListener] = []
+        self._notice_listeners: list[NoticeListener] = []
         self._position = EventPosition()
         self._connected = False
 
@@ -97,6 +121,10 @@ class EventFeed:
         """Tell `listener` from now on; returns what ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def add_notice_listener(self, listener: NoticeListener) -> None:
+        """Tell `listener` of notices from now on, after those that were added before it."""
+        self._notice_listeners.append(listener)
 
     async def run(self) -> None:
         """Follow the events until cancelled."""
@@ -110,6 +138,7 @@ class EventFeed:
                     _log.warning("relay events broke off", code=exc.code, detail=exc.detail)
                 self._connected = False
                 self._on_link(False)
+                self._bus_lost()
                 self._backoff.connected_for(self._clock.monotonic() - began)
                 await self._sleep(self._backoff.next_delay(exc.retry_after))
 
@@ -117,17 +146,29 @@ class EventFeed:
         if self._position.last_id is None:
             # Nowhere to go on from: whatever happened until now was not heard.
             self._lost()
-        async with aclosing(self._client.events(self._position)) as events:
+        async with aclosing(self._client.events(self._position, on_heard=self._heard)) as events:
             async for event in events:
                 if not self._connected:
                     self._connected = True
                     self._on_link(True)
                 if event is None:
                     self._lost()
+                elif isinstance(event, Notice):
+                    for each in tuple(self._notice_listeners):
+                        each.notice_heard(event)
                 else:
                     for listener in tuple(self._listeners):
                         listener.session_changed(event)
 
+    def _heard(self) -> None:
+        for listener in tuple(self._notice_listeners):
+            listener.bus_heard()
+
+    def _bus_lost(self) -> None:
+        for listener in tuple(self._notice_listeners):
+            listener.bus_lost()
+
     def _lost(self) -> None:
+        self._bus_lost()
         for listener in tuple(self._listeners):
             listener.events_lost()

@@ -6,7 +6,8 @@
     PUT    /internal/revocations/{id}  {"kind", "team", "expires_at"}         {"closed": number of tunnels}
     DELETE /internal/revocations/{id}?team=&kind=                   {"restored": bool}
     PUT    /internal/revocations  {"items": [{"id", "kind", "team", "expires_at"}]}   {"closed": number of tunnels}
-    GET    /internal/events                                         server-sent events, see `feed`
+    GET    /internal/events[?notices=true]                          server-sent events, see `feed`
+    POST   /internal/notices  {"items": [{"type", "team", "subject", "data"}]}   {"posted": number}, see `notices`
     GET    /metrics  /healthz  /readyz
 
 Everything but the health checks takes the internal key. Bodies are msgpack, or JSON when `Accept` asks for it; an
@@ -41,6 +42,7 @@ from remote_proxy.events import EventRing
 from remote_proxy.internal.authentication import Authentication
 from remote_proxy.internal.codec import codec_for, decode
 from remote_proxy.internal.feed import serve_events
+from remote_proxy.internal.notices import NoticeList, post
 from remote_proxy.revocations import RevocationKey, RevocationKind, Revocations
 from remote_proxy.store import InMemoryStore
 from remote_proxy.tunnels.session import LiveTunnel
@@ -112,6 +114,7 @@ class ControlApi:
         application.router.add_delete("/internal/revocations/{id}", self._restore)
         application.router.add_put("/internal/revocations", self._revoke_all)
         application.router.add_get("/internal/events", self._events)
+        application.router.add_post("/internal/notices", self._notices)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -214,6 +217,10 @@ class ControlApi:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         return await serve_events(request, self.events)
+
+    async def _notices(self, request: web.Request) -> web.Response:
+        items = decode(await request.read(), request.content_type, NoticeList).items
+        return _answer(request, {"posted": post(self.events, items)})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         content_type, body = await self.expose(request.headers.get("Accept", ""))

@@ -68,6 +68,6 @@ def decode(body: bytes, content_type: str, type_: type[T]) -> T:
             return msgspec.json.decode(body, type=type_)
         value: Any = msgpack.unpackb(body)
         return msgspec.convert(value, type_)
-    except (msgspec.ValidationError, ValueError, msgpack.UnpackException) as exc:
+    except (msgspec.ValidationError, ValueError, RecursionError, msgpack.UnpackException) as exc:
         detail = str(exc) if isinstance(exc, msgspec.ValidationError) else f"the body is not {content_type or MSGPACK}"
         raise BadRequestError(detail) from exc

@@ -2,6 +2,10 @@
 
 A reader that comes back with `Last-Event-ID` gets what it missed. One that missed more than the ring holds, or that
 comes from another relay process, gets the event `reset`: read the session list anew, then go on from here.
+
+Who asks with `?notices=true` is also sent what API servers tell one another, as the event `notice`. To others a notice
+is an id alone, which moves their position and is no event: an API server from before there were notices would take one
+for a session that it cannot read.
 """
 
 from __future__ import annotations
@@ -12,14 +16,15 @@ import msgspec
 from aiohttp import web
 
 from remote_proxy.errors import EventsLostError
-from remote_proxy.events import EventRing, SessionEvent
+from remote_proxy.events import EventRing, Notice, RelayEvent
 
 __all__ = ["serve_events"]
 
 _BATCH = 100
 """Events in one write."""
-_KEEP_ALIVE = 15.0
-"""Seconds without an event after which a comment is sent, so that both ends notice a dead connection."""
+_KEEP_ALIVE = 5.0
+"""Seconds without an event after which a comment is sent, so that both ends notice a dead connection. An API server
+trusts what it remembers for 10 seconds after it last heard anything."""
 _STUCK = 30.0
 """Seconds that one write may wait for a reader that does not read."""
 
@@ -30,6 +35,7 @@ async def serve_events(request: web.Request, ring: EventRing) -> web.StreamRespo
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
     await response.prepare(request)
+    encode = _encode if request.query.get("notices") == "true" else _encode_without_notices
     woken = asyncio.Event()
     unlisten = ring.listen(woken.set)
     try:
@@ -46,7 +52,7 @@ async def serve_events(request: web.Request, ring: EventRing) -> web.StreamRespo
                 continue
             if events:
                 position += len(events)
-                await _write(response, b"".join(map(_encode, events)))
+                await _write(response, b"".join(map(encode, events)))
             elif ring.closed:
                 return response
             else:
@@ -79,8 +85,13 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         await response.write(data)
 
 
-def _encode(event: SessionEvent) -> bytes:
-    return f"id: {event.id}\nevent: {event.type}\ndata: ".encode() + msgspec.json.encode(event) + b"\n\n"
+def _encode(event: RelayEvent) -> bytes:
+    kind = "notice" if isinstance(event, Notice) else event.type
+    return f"id: {event.id}\nevent: {kind}\ndata: ".encode() + msgspec.json.encode(event) + b"\n\n"
+
+
+def _encode_without_notices(event: RelayEvent) -> bytes:
+    return f"id: {event.id}\n\n".encode() if isinstance(event, Notice) else _encode(event)
 
 
 def _reset(event_id: str) -> bytes:

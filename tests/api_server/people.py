@@ -26,6 +26,7 @@ from api_server.audit.store import AuditStore
 from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.auth.signin.tables import users
+from api_server.changes.feed import ChangeFeed
 from api_server.db.database import Database
 from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
@@ -49,6 +50,7 @@ from common.ids import TeamId, new_id
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
+from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
@@ -79,6 +81,7 @@ class Home:
     memberships: DatabaseMemberships
     audit: RecordedAudit
     """What was written down, unless the stage was given another audit log."""
+    changes: RecordedChanges
     relay: FakeRelay
     sessions: FakeStore
     """Who is connected: nobody, until a test says so."""
@@ -167,10 +170,12 @@ async def running_domains(
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
     log = recorded if audit is None else audit
+    changes = RecordedChanges(ChangeFeed(database, clock))
     domains = Domains(
         database=database,
         audit=log,
         accounts=DatabaseSignInStore(database, log, memberships),
+        changes=changes,
         relay=relay,
         envelope=Envelope(Keyring([new_wrapping_key()])),
         signer=signer,
@@ -196,6 +201,7 @@ async def running_domains(
         domains=domains,
         memberships=memberships,
         audit=recorded,
+        changes=changes,
         relay=relay,
         sessions=sessions,
         hub=hub,

@@ -22,6 +22,7 @@ from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.interfaces import Action, Authenticator, CookieAuthenticator, Identity, Pending
 from api_server.auth.signin.endpoints import SignInEndpoints
 from api_server.auth.signin.store import DatabaseSignInStore
+from api_server.changes.feed import ChangeFeed
 from api_server.db.database import Database
 from api_server.db.schema import METADATA
 from api_server.devices.tables import devices
@@ -48,6 +49,7 @@ from common.ids import TeamId
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
+from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
 
 ADMIN = new_api_token()
@@ -146,6 +148,7 @@ async def _domains(
                 database=database,
                 audit=audit,
                 accounts=DatabaseSignInStore(database, audit, memberships),
+                changes=RecordedChanges(ChangeFeed(database, clock)),
                 relay=relay,
                 envelope=Envelope(Keyring([new_wrapping_key()])),
                 signer=signer,

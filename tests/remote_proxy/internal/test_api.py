@@ -50,6 +50,7 @@ ROUTES = [
     ("DELETE", "/internal/revocations/cam?team=home&kind=device"),
     ("PUT", "/internal/revocations"),
     ("GET", "/internal/events"),
+    ("POST", "/internal/notices"),
     ("GET", "/metrics"),
     ("GET", "/no/such/path"),
     ("PATCH", "/internal/sessions"),

@@ -57,13 +57,15 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def feed(relay: RunningRelay, last_event_id: str | None = None) -> AsyncIterator[Reader]:
+async def feed(
+    relay: RunningRelay, last_event_id: str | None = None, *, notices: bool = False
+) -> AsyncIterator[Reader]:
     headers = {"Authorization": f"Bearer {relay.internal_key.reveal()}"}
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
     async with (
         httpx.AsyncClient(base_url=relay.internal_url, headers=headers, trust_env=False, verify=False) as client,
-        client.stream("GET", "/internal/events") as answer,
+        client.stream("GET", "/internal/events", params={"notices": "true"} if notices else {}) as answer,
     ):
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/event-stream"

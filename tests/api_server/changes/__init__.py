@@ -1,0 +1,1 @@
+"""Tests of how processes learn what others have changed."""
