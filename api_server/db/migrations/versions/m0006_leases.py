@@ -7,8 +7,8 @@ from sqlalchemy import BigInteger, Column, PrimaryKeyConstraint
 
 from api_server.db.types import Time, text
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_nopad_bin"}
 
