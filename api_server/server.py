@@ -2,7 +2,8 @@
 
                        ┌── RestServer :3721 ── endpoints ── ProxyClientStore ──┐
     AdminTokenAuthenticator                                                    ├── relay, internal HTTP
-                       └── Gateway    :3722 ── ServiceDialer ── Forwarder ─────┘
+                       └── Gateway    :3722 ─┬ ServiceDialer ── Forwarder ─────┘
+                                             └ Backends ── Outbound ── https backends
     EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told),
                   ChangeFeed (what other API processes changed) ──> caches
     Database  ──> the stores of the domains, the audit log, the revocations
@@ -24,6 +25,7 @@ from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.backends import BackendMetrics, Backends
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
 from api_server.custody.keys import check_keys
@@ -165,12 +167,20 @@ class ApiServer:
                 )
             )
         )
+        self._backends = Backends(
+            self._outbound.connector,
+            connect_timeout=settings.backend_connect_timeout,
+            max_connections=settings.max_backend_connections,
+            max_per_backend=settings.max_connections_per_backend,
+        )
+        BackendMetrics(self._backends, self.registry)
         self._gateway = Gateway(
             authenticator=authenticator,
             dialer=dialer,
             clock=clock,
             limits=_limits(settings),
             domain=settings.gateway_domain,
+            backends=self._backends,
             registry=self.registry,
         )
         self._exit = contextlib.AsyncExitStack()

@@ -150,6 +150,16 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     service_timeout: Annotated[
         Seconds, Meta(description="Time for a service to begin its response once it has the request.")
     ] = 120.0
+    backend_connect_timeout: Annotated[
+        Seconds,
+        Meta(description="Time for a connection to a backend to stand, its name resolved and its certificate checked."),
+    ] = 10.0
+    max_backend_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Connections of the gateway to backends at a time, all together.")
+    ] = 4096
+    max_connections_per_backend: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Connections of the gateway to one backend at a time, for one team.")
+    ] = 512
     stream_idle_timeout: Annotated[
         Seconds, Meta(description="Time without a byte either way after which the gateway ends a response or upgrade.")
     ] = 3600.0

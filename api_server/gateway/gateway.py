@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from api_server.auth.interfaces import Authenticator
+from api_server.backends import Backends
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.connection import ClientConnection, ConnectionRegistry
 from api_server.gateway.core import GatewayCore
@@ -60,6 +61,7 @@ class Gateway:
         limits: what is allowed.
         domain: parent of the host names that name a service; None for none.
         router: finds the routes other than those to devices; None for none.
+        backends: that routes lead to; their idle streams are ended by the gateway's timer, too. None for none.
         registry: that shows the metrics; None for none.
     """
 
@@ -72,6 +74,7 @@ class Gateway:
         limits: GatewayLimits | None = None,
         domain: str | None = None,
         router: Router | None = None,
+        backends: Backends | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._connections = ConnectionRegistry()
@@ -91,6 +94,7 @@ class Gateway:
             ),
             spawn=self._spawn,
         )
+        self._backends = backends
         self._turned = clock.monotonic()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -166,6 +170,8 @@ class Gateway:
         self._cut()
         await self._connections.wait_empty()
         self._core.dialer.pool.close()
+        if self._backends is not None:
+            self._backends.close()
         if self._timer is not None:
             self._timer.cancel()
         self._stopping.set()
@@ -177,6 +183,8 @@ class Gateway:
         now = self._core.clock.monotonic()
         self._core.wheel.advance(now)
         self._core.dialer.pool.expire(now)
+        if self._backends is not None:
+            self._backends.expire(now)
         if now - self._turned >= _TURN:
             self._turned = now
             self._core.known_sections.turn()
