@@ -1,4 +1,4 @@
-"""nginx as a device's service: files to download, a folder to upload to.
+"""nginx as a device's service, or as a backend over TLS: files to download, a folder to upload to.
 
 GET  /files/{name}     files of the folder `files`, with ranges
 PUT  /upload/{name}    kept in the folder `upload`
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.stack.certificates import Certificate
 from tests.stack.process import Process
 from tests.stack.tools import tool
 
@@ -44,7 +45,7 @@ http {{
     uwsgi_temp_path {folder}/temporary;
     scgi_temp_path {folder}/temporary;
     server {{
-        listen {listen} backlog={backlog};
+        listen {listen}{tls} backlog={backlog}{certificate};
         location /files/ {{ root {folder}; }}
         location /upload/ {{ root {folder}; dav_methods PUT; }}
         location = /empty {{ return 204; }}
@@ -61,11 +62,12 @@ class Nginx:
     folder: Path
     address: str
     """HOST:PORT."""
+    encrypted: bool = False
 
     @property
     def url(self) -> str:
         """Of its root, without a slash at the end."""
-        return f"http://{self.address}"
+        return f"{'https' if self.encrypted else 'http'}://{self.address}"
 
     @property
     def files(self) -> Path:
@@ -79,8 +81,13 @@ class Nginx:
 
 
 @contextmanager
-def nginx(folder: Path) -> Iterator[Nginx]:
-    """nginx on a free port with one worker; its files are in `folder`."""
+def nginx(folder: Path, *, tls: Certificate | None = None) -> Iterator[Nginx]:
+    """nginx on a free port with one worker; its files are in `folder`.
+
+    Args:
+        folder: of its files.
+        tls: its certificate; None for plain HTTP.
+    """
     command = tool("nginx")
     for name in ("files", "upload", "temporary"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -89,7 +96,17 @@ def nginx(folder: Path) -> Iterator[Nginx]:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         configuration = folder / "nginx.conf"
         user = "user root;" if os.geteuid() == 0 else ""  # else its worker is one who cannot enter our folder
-        configuration.write_text(_CONFIGURATION.format(folder=folder, listen=address, user=user, backlog=_BACKLOG))
+        lines = "" if tls is None else f"; ssl_certificate {tls.certificate}; ssl_certificate_key {tls.key}"
+        configuration.write_text(
+            _CONFIGURATION.format(
+                folder=folder,
+                listen=address,
+                user=user,
+                tls="" if tls is None else " ssl",
+                certificate=lines,
+                backlog=_BACKLOG,
+            )
+        )
         process = Process(
             "nginx",
             [command, "-p", folder, "-c", configuration, "-e", "stderr"],
@@ -98,4 +115,4 @@ def nginx(folder: Path) -> Iterator[Nginx]:
             descriptors=[listener.fileno()],
         )
     with process:
-        yield Nginx(process, folder, address)
+        yield Nginx(process, folder, address, tls is not None)

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from api_server.auth.errors import TooManyAttemptsError
 from api_server.auth.interfaces import PENDING, Action, Identity, Pending
+from api_server.backends import Backends
 from api_server.gateway import Gateway, GatewayLimits, Router
 from api_server.relay import Forwarder, ProxyClient, ProxyClientStore, ServiceDialer, SessionDirectory, StreamPool
 from common.ids import TeamId
@@ -239,6 +240,7 @@ class Stage:
         domain: str | None = None,
         router: Callable[[ServiceDialer], Router] | None = None,
         pool: StreamPool | None = None,
+        backends: Backends | None = None,
         **services: Service,
     ) -> None:
         self.clock = FakeClock()
@@ -246,6 +248,7 @@ class Stage:
         self.registry = CollectorRegistry()
         self.authenticator = FakeAuthenticator()
         self.pool = pool if pool is not None else StreamPool()
+        self.backends = backends
         self.limits = limits if limits is not None else GatewayLimits()
         self._domain = domain
         self._router = router
@@ -268,6 +271,7 @@ class Stage:
             limits=self.limits,
             domain=self._domain,
             router=self._router(self.dialer) if self._router is not None else None,
+            backends=self.backends,
             registry=self.registry,
         )
         await self.gateway.start("127.0.0.1", 0)
