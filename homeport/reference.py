@@ -11,6 +11,7 @@ A test compares the pages with what would be written now, so that they cannot fa
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import sys
@@ -27,7 +28,7 @@ import remote_proxy
 from api_server.rest import rest_document
 from api_server.teams.roles import roles_page
 from common.errors import HomeportError
-from common.settings import Settings, fields_of
+from common.settings import Field, Settings, fields_of
 from homeport.command_reference import commands_page
 from homeport.settings import ALL_SETTINGS
 
@@ -109,11 +110,28 @@ def _settings(processes: Iterable[type[Settings]]) -> str:
                 _default(field.default),
                 field.description,
             )
-            for field in fields_of(process)
+            for field in _documented(process)
         ]
         parts.append(f"## {_SECTION_TITLES[process.section]}\n\nTable `[{process.section}]` of the file.\n")
         parts.append(_table(("key", "variable", "type", "default", "what it is"), rows))
     return "\n".join(parts)
+
+
+def _documented(process: type[Settings]) -> list[Field]:
+    """The fields of a process; a table of tables is followed by what an entry of it holds."""
+    fields: list[Field] = []
+    for field in fields_of(process):
+        variable = f"{field.variable}__NAME__KEY" if field.entries else field.variable
+        fields.append(dataclasses.replace(field, variable=variable))
+        fields += [
+            dataclasses.replace(
+                each,
+                name=f"{field.name}.NAME.{each.name}",
+                variable=f"{field.variable}__NAME__{each.name.upper()}",
+            )
+            for each in field.entries
+        ]
+    return fields
 
 
 def _default(default: str | None) -> str:

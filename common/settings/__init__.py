@@ -15,6 +15,10 @@ variable counts as not set. A `Secret` field `x` can be given as `x_file` in eit
     list       comma-separated                        ["a", "b"]
     table      "a=1,b=2"                              { a = "1", b = "2" }
 
+A table of tables (`dict[str, S]` with a struct `S` whose fields are declared as settings are) is `[x.entry]` in TOML;
+in the environment each value has a variable of its own, `HOMEPORT_X__ENTRY__KEY`, with an underscore for a hyphen in
+the entry's name. The sources are merged value by value.
+
 No error of this package shows a value, only the key, where it was given, and what is expected there: what was pasted
 into the wrong setting may be a secret.
 """

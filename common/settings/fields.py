@@ -67,18 +67,29 @@ class Field:
     shape: inspect.Type
     """The type as msgspec sees it, without its metadata."""
     unit: str | None
+    entries: tuple[Field, ...] = ()
+    """For a table of tables: what each of them holds."""
 
 
-def fields_of(settings: type[Settings]) -> tuple[Field, ...]:
-    """The settings of a process, in the order of their declaration."""
+def fields_of(settings: type[msgspec.Struct]) -> tuple[Field, ...]:
+    """The settings of a process, or the fields of an entry of a table of tables, in the order of their declaration."""
     info = inspect.type_info(settings)
     assert isinstance(info, inspect.StructType)
     annotations = _annotations(settings)
     return tuple(_field(field, annotations[field.name]) for field in info.fields)
 
 
-def _annotations(settings: type[Settings]) -> dict[str, Any]:
+def _annotations(settings: type[msgspec.Struct]) -> dict[str, Any]:
     return typing.get_type_hints(settings, include_extras=True)  # resolves annotations that are text
+
+
+def _entries(shape: inspect.Type) -> tuple[Field, ...]:
+    """The fields of an entry, of a table of tables; none of anything else."""
+    match shape:
+        case inspect.DictType(value_type=inspect.StructType(cls=entry)):
+            return fields_of(entry)
+        case _:
+            return ()
 
 
 def _field(field: inspect.Field, annotation: Any) -> Field:
@@ -103,6 +114,7 @@ def _field(field: inspect.Field, annotation: Any) -> Field:
         annotation=annotation,
         shape=shape,
         unit=unit,
+        entries=_entries(shape),
     )
 
 
@@ -154,6 +166,8 @@ def _part_in_words(part: inspect.Type, unit: str | None) -> str:
             return "a secret"
         case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType():
             return "a list"
+        case inspect.DictType(value_type=inspect.StructType()):
+            return "a table of tables"
         case inspect.DictType():
             return "a table"
         case _:
@@ -173,6 +187,8 @@ def show_value(value: object, unit: str | None = None) -> str:
             return _show_seconds(value)
         case Enum():
             return str(value.value)
+        case dict() if any(isinstance(item, msgspec.Struct) for item in value.values()):
+            return ",".join(value)
         case dict():
             return ",".join(f"{key}={show_value(item)}" for key, item in value.items())
         case list() | tuple() | set() | frozenset():

@@ -96,13 +96,15 @@ class _Loader(Generic[S]):
         self._settings = settings
         self.fields = {field.name: field for field in fields_of(settings)}
         self._sections: dict[str, set[str]] = {}
+        self._tables: dict[str, set[str]] = {}
+        """What an entry of each table of tables may hold."""
         declared: set[type[Settings]] = {settings, *known}
         for each in declared:
             names = self._sections.setdefault(each.section, set())
             for field in fields_of(each):
-                names.add(field.name)
-                if field.secret:
-                    names.add(f"{field.name}_file")
+                names |= _names_of([field])
+                if field.entries:
+                    self._tables[field.name] = _names_of(field.entries)
         self._all_names = set().union(*self._sections.values())
         self._problems: list[Problem] = []
 
@@ -121,13 +123,41 @@ class _Loader(Generic[S]):
             if field.default is None and name not in candidates:
                 where = f"{field.variable}, or {name} in the file"
                 self._problems.append(Problem(where, f"is required: {field.type}", missing=True))
+        for name, field in self.fields.items():
+            if field.entries and (entries := _nested(name, values)):
+                self._check_entries(field, entries)
         if self._problems:
             raise SettingsError(self._problems)
+        values = self._assembled(values)
         try:
             loaded = self._settings(**values)
         except ValueError as exc:
             raise SettingsError([Problem(f"the settings of {self._settings.section}", str(exc))]) from exc
-        return loaded, {name: candidate.source for name, candidate in candidates.items()}
+        return loaded, {name.partition(".")[0]: candidate.source for name, candidate in candidates.items()}
+
+    def _check_entries(self, field: Field, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say what the entries of a table of tables lack."""
+        for entry, given in entries.items():
+            for each in field.entries:
+                if each.default is None and each.name not in given:
+                    where = f"{field.name}.{entry}.{each.name}"
+                    self._problems.append(Problem(where, f"is required: {each.type}"))
+
+    def _assembled(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`values` with each table of tables made of its entries, which `a.b.c` names one by one."""
+        assembled = {name: value for name, value in values.items() if "." not in name}
+        for name, field in self.fields.items():
+            if not field.entries or not (entries := _nested(name, values)):
+                continue
+            kind = field.shape.value_type.cls  # type: ignore[attr-defined]  # a field with entries is a DictType
+            made = {}
+            for entry, given in entries.items():
+                try:
+                    made[entry] = kind(**given)
+                except ValueError as exc:
+                    raise SettingsError([Problem(f"{name}.{entry}", str(exc))]) from exc
+            assembled[name] = made
+        return assembled
 
     def _from_file(self, path: Path) -> dict[str, _Candidate]:
         try:
@@ -154,7 +184,7 @@ class _Loader(Generic[S]):
             else:
                 self._check_names({key: value}, self._all_names, f"in {path}")
                 common[key] = value
-        if any(field.secret and field.name in common.keys() | own.keys() for field in self.fields.values()):
+        if any(_holds_secret(field, given) for field in self.fields.values() for given in (common, own)):
             try:
                 check_private(path)
             except KeyFileError as exc:
@@ -171,12 +201,25 @@ class _Loader(Generic[S]):
         for variable, text in sorted(environ.items()):
             if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE:
                 continue
-            name = variable.removeprefix(_PREFIX).lower()
-            if name not in self._all_names or variable != variable.upper():
+            name = self._dotted(variable.removeprefix(_PREFIX).lower())
+            if name is None or variable != variable.upper():
                 self._problems.append(Problem(f"{variable} (environment)", "no such setting"))
             elif text:
                 given[name] = text
-        return self._candidates(given, "environment", " (environment)", spell=lambda name: _PREFIX + name.upper())
+        return self._candidates(given, "environment", " (environment)", spell=_variable)
+
+    def _dotted(self, name: str) -> str | None:
+        """What a variable names: `x`, or `table.entry.key` for `table__entry__key`; None when nothing is named so.
+
+        A variable has no hyphen: a single underscore in the name of an entry stands for one.
+        """
+        if "__" not in name:
+            return name if name in self._all_names and name not in self._tables else None
+        table, _, rest = name.partition("__")
+        entry, _, key = rest.partition("__")
+        if key not in self._tables.get(table, ()) or not entry:
+            return None
+        return f"{table}.{entry.replace('_', '-')}.{key}"
 
     def _from_flags(self, overrides: Mapping[str, object]) -> dict[str, _Candidate]:
         given = {name: value for name, value in overrides.items() if value is not None}
@@ -190,7 +233,8 @@ class _Loader(Generic[S]):
     ) -> dict[str, _Candidate]:
         """What one source gives for the fields of this process; a secret's file is read here."""
         found: dict[str, _Candidate] = {}
-        for name, field in self.fields.items():
+        given = self._flat(given, suffix)
+        for name, field in self._named(given).items():
             where = spell(name) + suffix
             if name in given:
                 found[name] = _Candidate(given[name], where, source)
@@ -207,11 +251,66 @@ class _Loader(Generic[S]):
                 self._problems.append(Problem(where_file, exc.detail))
         return found
 
+    def _flat(self, given: Mapping[str, object], suffix: str) -> dict[str, object]:
+        """`given` with the values of each table of tables under `table.entry.key`."""
+        flat = dict(given)
+        for table in self.fields.keys() & self._tables.keys() & given.keys():
+            content = flat.pop(table)
+            if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+                self._problems.append(Problem(f"{table}{suffix}", "expected a table of tables"))
+                continue
+            for entry, values in content.items():
+                self._check_names(values, self._tables[table], f"in {table}.{entry}{suffix}")
+                flat |= {f"{table}.{entry}.{key}": value for key, value in values.items()}
+        return flat
+
+    def _named(self, given: Iterable[str]) -> dict[str, Field]:
+        """The fields of this process, with those of the entries that `given` names."""
+        fields = {name: field for name, field in self.fields.items() if not field.entries}
+        for name in given:
+            table, _, rest = name.partition(".")
+            if rest and table in self.fields:
+                entry = rest.rpartition(".")[0]
+                fields |= {f"{table}.{entry}.{each.name}": each for each in self.fields[table].entries}
+        return fields
+
     def _read(self, candidates: Mapping[str, _Candidate]) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        fields = self._named(candidates)
         for name, candidate in candidates.items():
             try:
-                values[name] = read_value(self.fields[name], candidate.value)
+                values[name] = read_value(fields[name], candidate.value)
             except ValueError as exc:
                 self._problems.append(Problem(candidate.where, str(exc)))
         return values
+
+
+def _names_of(fields: Iterable[Field]) -> set[str]:
+    fields = tuple(fields)
+    return {field.name for field in fields} | {f"{field.name}_file" for field in fields if field.secret}
+
+
+def _holds_secret(field: Field, given: Mapping[str, object]) -> bool:
+    """Whether a secret itself, and not the name of its file, is among what is given."""
+    if not field.entries:
+        return field.secret and field.name in given
+    table = given.get(field.name)
+    entries = table.values() if isinstance(table, dict) else ()
+    return any(
+        each.secret and each.name in entry for entry in entries if isinstance(entry, dict) for each in field.entries
+    )
+
+
+def _nested(table: str, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values under `table.entry.key`, by entry and key."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name.startswith(f"{table}."):
+            entry, _, key = name.removeprefix(f"{table}.").rpartition(".")
+            entries.setdefault(entry, {})[key] = value
+    return entries
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a field: `HOMEPORT_X`, or `HOMEPORT_TABLE__ENTRY__KEY`."""
+    return _PREFIX + name.replace(".", "__").replace("-", "_").upper()

@@ -76,7 +76,7 @@ def with_settings(settings: type[S]) -> Callable[[Callable[[S], None]], Callable
             run(loaded)
 
         command.__doc__ = run.__doc__
-        for field in reversed(fields_of(settings)):
+        for field in reversed([field for field in fields_of(settings) if not field.entries]):
             command = _option(field)(command)
         config = click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
         return config(command)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,18 @@ from common.secret import Secret
 from common.settings import Bytes, Port, Seconds, Settings, SettingsError, explain, fields_of, load
 
 CANARY = "c4nary-secret-value"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of a table of tables."""
+
+    url: Annotated[str, Meta(description="Where it is.")]
+    key: Annotated[Secret | None, Meta(description="What opens it.")] = None
+    wait: Annotated[Seconds, Meta(description="A time.")] = 5.0
+
+    def __post_init__(self) -> None:
+        if " " in self.url:
+            raise ValueError("url must not hold a blank")
 
 
 class Demo(Settings, frozen=True, kw_only=True):
@@ -34,6 +47,7 @@ class Demo(Settings, frozen=True, kw_only=True):
     password: Annotated[Secret | None, Meta(description="A password.")] = None
     hosts: Annotated[tuple[str, ...], Meta(description="Hosts.")] = ()
     services: Annotated[dict[str, str], Meta(description="Services.")] = {}  # noqa: RUF012  # msgspec copies it
+    places: Annotated[dict[str, Place], Meta(description="Places.")] = {}  # noqa: RUF012
 
     def __post_init__(self) -> None:
         if self.mode == "fast" and self.flag:
@@ -111,6 +125,62 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
 
 def test_other_variables_are_not_looked_at() -> None:
     assert read(environ={"PORT": "x", "homeport_port": "5", "PATH": "/bin", "HOMEPORTX": "1"}).port == 80
+
+
+# Tables of tables
+
+
+def test_a_table_of_tables_comes_from_the_file_and_the_environment_value_by_value(tmp_path: Path) -> None:
+    toml = "[places.at-home]\nurl = 'a'\nwait = 1\n[demo.places.away]\nurl = 'b'\n"
+    environ = {
+        "HOMEPORT_PLACES__AT_HOME__WAIT": "2m",
+        "HOMEPORT_PLACES__AT_HOME__KEY": CANARY,
+        "HOMEPORT_PLACES__THERE__URL": "c",
+    }
+    assert read(toml, environ, tmp_path).places == {
+        "at-home": Place(url="a", wait=120.0, key=Secret(CANARY)),
+        "away": Place(url="b"),
+        "there": Place(url="c"),
+    }
+
+
+def test_the_secret_of_an_entry_can_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(CANARY)
+    (tmp_path / "key").chmod(0o600)
+    toml = f"[places.a]\nurl = 'a'\nkey_file = '{tmp_path / 'key'}'\n"
+    assert read(toml, folder=tmp_path).places["a"].key == Secret(CANARY)
+    variable = {"HOMEPORT_PLACES__B__KEY_FILE": str(tmp_path / "key"), "HOMEPORT_PLACES__B__URL": "b"}
+    assert read(environ=variable).places["b"].key == Secret(CANARY)
+    shown = explain(Demo, config=None, environ=variable, overrides={"name": "n"})
+    assert [(each.value, each.source) for each in shown if each.field.name == "places"] == [("b", "environment")]
+
+
+@pytest.mark.parametrize(
+    ("toml", "environ", "problem"),
+    [
+        ("places = 3", {}, "places (in PATH): expected a table of tables"),
+        ("places = { a = 3 }", {}, "places (in PATH): expected a table of tables"),
+        ("[places.a]\nurl = 'a'\nurk = 'b'\n", {}, "urk (in places.a (in PATH)): no such setting"),
+        ("[places.a]\nwait = 5\n", {}, "places.a.url: is required: a text"),
+        ("[places.a]\nurl = 'a'\nwait = 'long'\n", {}, "places.a.wait (in PATH): expected a time"),
+        ("[places.a]\nurl = 'a b'\n", {}, "places.a: url must not hold a blank"),
+        ("", {"HOMEPORT_PLACES": "a"}, "HOMEPORT_PLACES (environment): no such setting"),
+        ("", {"HOMEPORT_PLACES__A__URK": "a"}, "HOMEPORT_PLACES__A__URK (environment): no such setting"),
+        ("", {"HOMEPORT_PLACES__URL": "a"}, "HOMEPORT_PLACES__URL (environment): no such setting"),
+    ],
+)
+def test_what_is_wrong_in_a_table_of_tables_is_named(
+    tmp_path: Path, toml: str, environ: dict[str, str], problem: str
+) -> None:
+    assert problem.replace("PATH", str(tmp_path / "homeport.toml")) in problems(toml, environ, tmp_path)
+
+
+def test_a_file_with_the_secret_of_an_entry_must_be_private(tmp_path: Path) -> None:
+    path = tmp_path / "open.toml"
+    path.write_text(f"[places.a]\nurl = 'a'\nkey = '{CANARY}'\n")
+    path.chmod(0o644)
+    with pytest.raises(SettingsError, match="holds a secret"):
+        load(Demo, config=path, environ={}, overrides={"name": "n"})
 
 
 # Values
