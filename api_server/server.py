@@ -28,6 +28,7 @@ from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.backends import BackendMetrics, Backends
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
+from api_server.connections import Connections
 from api_server.custody.keys import check_keys
 from api_server.db.database import Database
 from api_server.devices.directory import RegisteredDevices
@@ -131,6 +132,7 @@ class ApiServer:
             token_lifetime=settings.session_token_lifetime,
             token_max_lifetime=settings.session_token_max_lifetime,
         )
+        self._connections = Connections(settings.providers, self._outbound.http, clock)
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -160,6 +162,7 @@ class ApiServer:
                 rest_routes(
                     self._sign_in.endpoints,
                     *self.domains.endpoints,
+                    *self._connections.endpoints,
                     AuditEndpoints(AuditStore(self._database)),
                     EventEndpoints(self._hub),
                     HealthEndpoints(self._readiness, self.registry),

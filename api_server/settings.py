@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Meta
 
 from api_server.db.settings import DatabaseSettings
 from api_server.outbound.policy import is_allowance
+from api_server.provider_tokens.settings import ProviderSettings, check_providers
 from common.ids import is_name
 from common.logging import Format, Level
 from common.secret import Secret
@@ -114,6 +116,11 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         Seconds, Meta(description="Time after which a person has to sign in again, whatever happens.")
     ] = 24 * 3600.0
 
+    providers: Annotated[
+        dict[str, ProviderSettings],
+        Meta(description="Providers whose tokens people may have kept here; NAME is what they are called in paths."),
+    ] = msgspec.field(default_factory=dict)
+
     session_token_lifetime: Annotated[
         Seconds, Meta(description="Life of a session token when the request names none.")
     ] = 24 * 3600.0
@@ -214,6 +221,7 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
             raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
         self._check_sign_in()
+        check_providers(self.providers)
         self.database()
         self.audit_key()
         self.keyring()

@@ -59,6 +59,8 @@ class Action(StrEnum):
     SESSIONS_CLOSE = "sessions.close"
     SESSIONS_CLOSE_OWN = "sessions.close_own"
     """Of the devices that one has created oneself."""
+    PROVIDER_TOKENS_READ = "provider_tokens.read"
+    """See which providers there are, and which of them one has connected oneself."""
     EVENTS_READ = "events.read"
     GATEWAY_CALL = "gateway.call"
     AUDIT_READ = "audit.read"

@@ -68,6 +68,7 @@ TABLE: Final = (
     Row("sessions", "close any", (Action.SESSIONS_CLOSE,), _MANAGERS),
     Row("sessions", "close those of own devices", (Action.SESSIONS_CLOSE_OWN,), _DEVELOPERS),
     Row("services", "call a device's services", (Action.GATEWAY_CALL,), _DEVELOPERS),
+    Row("provider tokens", "see providers, and own connections", (Action.PROVIDER_TOKENS_READ,), _ALL),
     Row("audit", "read the team's audit log", (Action.AUDIT_READ,), _MANAGERS),
 )
 """Every action that concerns a team, each once."""

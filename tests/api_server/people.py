@@ -52,6 +52,7 @@ from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
+from tests.api_server.provider_tokens.nobody import no_connections
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
 
@@ -191,6 +192,7 @@ async def running_domains(
     routes = rest_routes(
         nobody_signs_in(clock),
         *domains.endpoints,
+        *no_connections(clock).endpoints,
         AuditEndpoints(AuditStore(database)),
         EventEndpoints(hub),
         HealthEndpoints(Readiness(relay, database, clock), registry),

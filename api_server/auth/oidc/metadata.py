@@ -12,6 +12,15 @@ from common.urls import is_loopback_url, is_usable
 
 __all__ = ["ProviderMetadata", "discovery_url", "read_metadata"]
 
+_ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "userinfo_endpoint",
+    "end_session_endpoint",
+    "revocation_endpoint",
+)
+
 _Words = Annotated[tuple[str, ...], Meta(max_length=200)]
 
 
@@ -24,6 +33,8 @@ class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
     jwks_uri: str
     userinfo_endpoint: str | None = None
     end_session_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    """RFC 7009, as RFC 8414 section 2 names it."""
     token_endpoint_auth_methods_supported: _Words = ("client_secret_basic",)
     """The default is the specification's."""
     id_token_signing_alg_values_supported: _Words = ("RS256",)
@@ -65,7 +76,7 @@ def read_metadata(document: bytes, issuer: str) -> ProviderMetadata:
             "its discovery document names another issuer than oidc_issuer; they must be equal to the letter"
         )
     loopback = is_loopback_url(issuer)
-    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint"):
+    for name in _ENDPOINTS:
         url = getattr(metadata, name)
         if url is not None and not is_usable(url, loopback=loopback, query=True):
             raise ValueError(f"its {name} is not an https URL")

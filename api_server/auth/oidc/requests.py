@@ -73,24 +73,31 @@ def new_transaction(issuer: str, redirect_uri: str) -> Transaction:
 
 
 def authorization_url(
-    metadata: ProviderMetadata, client: Client, transaction: Transaction, *, scopes: Sequence[str]
+    metadata: ProviderMetadata,
+    client: Client,
+    transaction: Transaction,
+    *,
+    scopes: Sequence[str],
+    more: Mapping[str, str] | None = None,
 ) -> str:
-    """Where the browser goes to sign in.
+    """Where the browser goes to sign in, or to give its consent.
 
     Args:
         metadata: of the provider.
         client: ours.
         transaction: the sign-in.
-        scopes: with `openid` among them.
+        scopes: with `openid` among them, for a sign-in.
+        more: further parameters; none of them replaces one of those here.
     """
     challenge = base64.urlsafe_b64encode(hashlib.sha256(transaction.verifier.encode()).digest()).rstrip(b"=").decode()
     return _with_query(
         metadata.authorization_endpoint,
-        {
+        dict(more or {})
+        | {
             "response_type": "code",
             "client_id": client.id,
             "redirect_uri": transaction.redirect_uri,
-            "scope": " ".join(scopes),
+            **({"scope": " ".join(scopes)} if scopes else {}),
             "state": transaction.state,
             "nonce": transaction.nonce,
             "code_challenge": challenge,
