@@ -121,13 +121,12 @@ def _documented(process: type[Settings]) -> list[Field]:
     """The fields of a process; a table of tables is followed by what an entry of it holds."""
     fields: list[Field] = []
     for field in fields_of(process):
-        variable = f"{field.variable}__NAME__KEY" if field.entries else field.variable
-        fields.append(dataclasses.replace(field, variable=variable))
+        fields.append(field)
         fields += [
             dataclasses.replace(
                 each,
                 name=f"{field.name}.NAME.{each.name}",
-                variable=f"{field.variable}__NAME__{each.name.upper()}",
+                variable=field.variable.removesuffix("KEY") + each.name.upper(),
             )
             for each in field.entries
         ]

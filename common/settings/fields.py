@@ -55,7 +55,7 @@ class Field:
     name: str
     """The key in the TOML file."""
     variable: str
-    """The environment variable."""
+    """The environment variable; of a table of tables, where each value has one, their pattern."""
     type: str
     """What may be given, in words."""
     default: str | None
@@ -97,6 +97,7 @@ def _field(field: inspect.Field, annotation: Any) -> Field:
     if not description:
         raise TypeError(f"setting {field.name!r} has no description")
     secret = any(isinstance(part, inspect.CustomType) and part.cls is Secret for part in _parts(shape))
+    entries = _entries(shape)
     default: str | None
     if field.default is not msgspec.NODEFAULT:
         default = show_value(field.default, unit)
@@ -106,7 +107,7 @@ def _field(field: inspect.Field, annotation: Any) -> Field:
         default = None
     return Field(
         name=field.name,
-        variable=f"HOMEPORT_{field.name.upper()}",
+        variable=f"HOMEPORT_{field.name.upper()}" + ("__NAME__KEY" if entries else ""),
         type=_in_words(shape, unit),
         default=default,
         description=description,
@@ -114,7 +115,7 @@ def _field(field: inspect.Field, annotation: Any) -> Field:
         annotation=annotation,
         shape=shape,
         unit=unit,
-        entries=_entries(shape),
+        entries=entries,
     )
 
 
