@@ -13,6 +13,7 @@ from collections.abc import Callable
 from api_server.audit.interfaces import AuditLog
 from api_server.changes.interfaces import ChangeLog
 from api_server.console.endpoints import ConsoleEndpoints
+from api_server.custody.database import DatabaseRecordStore
 from api_server.db.database import Database
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.interfaces import RelayRevocations
@@ -74,6 +75,8 @@ class Domains:
     ) -> None:
         self.envelope = envelope
         """What every domain seals with."""
+        self.records = DatabaseRecordStore(database, clock)
+        """Where sealed records of users are kept."""
         self.changes = changes
         """Where every domain says what it changes."""
         self.teams = TeamService(database, audit, accounts, clock)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api_server.auth.admin_token import ensure_admin_token
+from api_server.custody.database import DatabaseRecordStore
 from api_server.db.database import Database
 from api_server.db.engine import Kind
 from api_server.db.errors import DatabaseSchemaError
@@ -20,11 +21,13 @@ from api_server.devices.ledger import RevocationLedger
 from api_server.server import ApiServer
 from api_server.settings import ApiSettings
 from common.clock import SystemClock
-from common.crypto.errors import KeyFileError
+from common.crypto.envelope import Envelope
+from common.crypto.errors import KeyFileError, KeyMissingError
 from common.crypto.key_sets import ensure_key_pair
-from common.crypto.keyring import ensure_keyring
+from common.crypto.keyring import Keyring, ensure_keyring
 from common.crypto.session_tokens import SessionTokenVerifier
 from common.settings import SettingsError, load
+from tests.api_server.custody.samples import record
 from tests.contract.relay_fixture import RunningRelay, running_relay
 from tests.databases.fixtures import FreshDatabase
 from tests.databases.servers import make_database_file, unreachable
@@ -204,6 +207,23 @@ async def test_a_key_file_that_others_may_read_keeps_it_from_starting(tmp_path: 
         (tmp_path / name).chmod(0o644)
         with pytest.raises(KeyFileError, match=f"{name}.*chmod 600"):
             ApiServer(made)
+
+
+async def test_c2_a_key_that_the_database_needs_and_is_not_there_keeps_it_from_starting(tmp_path: Path) -> None:
+    async with running_relay(tmp_path) as relay:
+        made = settings(tmp_path, relay_url=relay.internal_url)
+        envelope = Envelope(Keyring.from_file(tmp_path / "keyring.json"))
+        async with Database.connect(f"sqlite:///{tmp_path}/homeport.db") as database:
+            await DatabaseRecordStore(database, SystemClock()).put(record(envelope=envelope), expected=0)
+        async with ApiServer(made):
+            pass
+        (tmp_path / "keyring.json").unlink()
+        with pytest.raises(KeyFileError, match=r"keyring\.json is missing"):
+            ApiServer(made)
+        ensure_keyring(tmp_path / "keyring.json")
+        with pytest.raises(KeyMissingError, match=envelope.keyring.first.id):
+            async with ApiServer(made):
+                pass
 
 
 async def test_a_database_without_tables_keeps_it_from_starting(tmp_path: Path) -> None:
