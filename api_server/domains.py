@@ -79,8 +79,8 @@ class Domains:
         """Where sealed records of users are kept."""
         self.changes = changes
         """Where every domain says what it changes."""
-        self.teams = TeamService(database, audit, accounts, clock)
-        self.invitations = InvitationService(database, audit, clock)
+        self.teams = TeamService(database, audit, accounts, changes, clock)
+        self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
         issuer = TokenIssuer(
             signer, clock, tunnel_url=tunnel_url, lifetime=token_lifetime, max_lifetime=token_max_lifetime

@@ -23,10 +23,12 @@ __all__ = [
     "PENDING",
     "Action",
     "Authenticator",
+    "CallTarget",
     "CookieAuthenticator",
     "Decision",
     "Identity",
     "Pending",
+    "Reach",
 ]
 
 
@@ -84,6 +86,47 @@ class Decision(Enum):
     """404, as if nothing existed: the identity has nothing to do with the team."""
 
 
+class CallTarget(Protocol):
+    """What a call through the gateway goes to, as far as rights look at it."""
+
+    @property
+    def team(self) -> TeamId:
+        """Whose it is."""
+        ...
+
+    @property
+    def device(self) -> str | None:
+        """Id or name of the device, as the caller names it; None for several, or none."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """Of the route; None where a device is called by its own path or host."""
+        ...
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Of the route."""
+        ...
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What one may call through the gateway, for an identity that may not call everything of its teams."""
+
+    routes: frozenset[str] = frozenset()
+    """Names of routes."""
+    tags: frozenset[str] = frozenset()
+    """Of routes: one is enough."""
+    devices: frozenset[str] = frozenset()
+    """Ids or names of devices, by their own path or host: the very word that stands there."""
+
+    def covers(self, target: CallTarget) -> bool:
+        """Whether `target` is among it."""
+        if target.name is None:
+            return target.device in self.devices
+        return target.name in self.routes or not self.tags.isdisjoint(target.tags)
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Who makes a request, and everything that they may do, so that a decision never waits."""
 
@@ -96,6 +139,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """The teams that the identity belongs to, and what it may do in each."""
     installation: frozenset[Action] = frozenset()
     """What it may do that concerns no team."""
+    reach: Reach | None = None
+    """What it may call through the gateway; None: whatever `GATEWAY_CALL` allows."""
 
     def decide(self, action: Action, team: TeamId | None) -> Decision:
         """Whether the identity may do `action` in `team`; None for an action that concerns no team."""
@@ -105,6 +150,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         if allowed is None:
             return Decision.UNKNOWN_TEAM
         return Decision.ALLOWED if action in allowed else Decision.FORBIDDEN
+
+    def decide_call(self, target: CallTarget) -> Decision:
+        """Whether the identity may call `target` through the gateway."""
+        allowed = self.teams.get(target.team)
+        if allowed is None:
+            return _UNKNOWN_TEAM
+        if _CALL in allowed and (self.reach is None or self.reach.covers(target)):
+            return _ALLOWED
+        return _FORBIDDEN
 
     def may(self, action: Action, team: TeamId | None) -> bool:
         """Whether `decide` says `ALLOWED`."""
@@ -120,6 +174,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             owner: `kind` and `id` of the identity that created it.
         """
         return self.may(any_of_them, team) or (owner == (self.kind, self.id) and self.may(own, team))
+
+
+# A member of an enum is found by a descriptor, which costs more than a look into the module.
+_CALL: Final = Action.GATEWAY_CALL
+_ALLOWED, _FORBIDDEN, _UNKNOWN_TEAM = Decision
 
 
 class Pending(Enum):

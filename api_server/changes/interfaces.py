@@ -17,6 +17,8 @@ __all__ = ["Change", "ChangeListener", "ChangeLog", "Freshness", "Topic"]
 class Topic(StrEnum):
     """What changes are about. Each domain that keeps a cache has its own."""
 
+    PEOPLE = "people"
+    """What users may do: members and their roles, and users who are locked out. The subject is the user."""
     TOKENS = "tokens"
     ROUTES = "routes"
     REALMS = "realms"

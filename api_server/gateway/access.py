@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from api_server.auth.errors import ForbiddenError, TooManyAttemptsError, UnauthenticatedError
-from api_server.auth.interfaces import PENDING, Action, Authenticator, Decision, Identity, Pending
+from api_server.auth.interfaces import PENDING, Authenticator, Decision, Identity, Pending
 from api_server.gateway.errors import NoRouteError, NoSuchDeviceError, RateLimitedError
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
@@ -18,7 +18,6 @@ from api_server.gateway.routes import Route
 __all__ = ["Gatekeeper"]
 
 # A member of an enum is found by a descriptor, which costs more than a look into the module.
-_CALL: Final = Action.GATEWAY_CALL
 _ALLOWED: Final = Decision.ALLOWED
 
 _NOTHING: Final = "nothing is served at this path"
@@ -82,11 +81,12 @@ class Gatekeeper:
         if route is None:
             raise NoRouteError(_NOTHING)
         target = route.target
-        decision = identity.decide(_CALL, target.team)
+        decision = identity.decide_call(target)
         if decision is _ALLOWED:
             return route
         if decision is Decision.FORBIDDEN:
-            raise ForbiddenError(f"the token may not call services of the team {target.team}")
+            what = f"the device {target.device}" if target.name is None else f"the route {target.name}"
+            raise ForbiddenError(f"the token may not call {what} of the team {target.team}")
         if target.name is not None:
             raise NoRouteError(_NOTHING)
         raise NoSuchDeviceError(f"there is no device {target.device} in a team {target.team} of yours")

@@ -19,6 +19,7 @@ from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.auth.errors import ForbiddenError, TeamNotFoundError
 from api_server.auth.interfaces import Action, Decision
+from api_server.changes.interfaces import Change, ChangeLog, Topic
 from api_server.db.database import Database
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
@@ -51,12 +52,14 @@ class InvitationService:
     Args:
         database: where they are kept.
         audit: gets a line for each change.
+        changes: told whose rights have changed.
         clock: wall time.
     """
 
-    def __init__(self, database: Database, audit: AuditLog, clock: Clock) -> None:
+    def __init__(self, database: Database, audit: AuditLog, changes: ChangeLog, clock: Clock) -> None:
         self._database = database
         self._audit = audit
+        self._changes = changes
         self._clock = clock
         self._teams = TeamStore()
 
@@ -171,7 +174,8 @@ class InvitationService:
         if not checksum_holds(token.reveal(), INVITATION_TOKEN_PREFIX):
             raise InvitationNotFoundError(_NOT_FOUND)
 
-        async def work(tx: AsyncConnection) -> Invitation:
+        async def work(tx: AsyncConnection) -> tuple[Invitation, list[Change]]:
+            changes: list[Change] = []
             query = select(invitations.c.token_hash).where(invitations.c.id == invitation)
             digest = (await tx.execute(query)).scalar()
             if digest is None or not hmac.compare_digest(digest, stored_hash(token)):
@@ -180,7 +184,7 @@ class InvitationService:
             assert found is not None
             await self._check_acceptable(tx, found, user, now)
             if found.accepted_by == user:
-                return found
+                return found, []
             for team in sorted(each.team for each in found.teams):
                 if not await self._teams.lock(tx, TeamId(team)):
                     raise InvitationExpiredError(f"the team {team} is no more")
@@ -197,15 +201,18 @@ class InvitationService:
             for each in found.teams:
                 before = await self._teams.role_of(tx, TeamId(each.team), user)
                 if before is None or _RANK[each.role] < _RANK[before]:
-                    await self._teams.set_role(
-                        tx, TeamId(each.team), user, each.role, now=now, added_by=found.created_by
-                    )
+                    team = TeamId(each.team)
+                    await self._teams.set_role(tx, team, user, each.role, now=now, added_by=found.created_by)
+                    change = Change(topic=Topic.PEOPLE, team=team, subject=user)
+                    changes.append(await self._changes.record(tx, change))
             await self._record(tx, caller, found, "invitation.accepted")
             accepted = await self._get(tx, invitation)
             assert accepted is not None
-            return accepted
+            return accepted, changes
 
-        return await self._database.write(work)
+        accepted, changes = await self._database.write(work)
+        await self._changes.announce(changes)
+        return accepted
 
     async def _check_acceptable(self, tx: AsyncConnection, invitation: Invitation, user: str, now: float) -> None:
         if invitation.accepted_by not in (None, user):

@@ -55,6 +55,9 @@ class DatabaseMemberships:
     async def teams_of(self, user: str) -> Mapping[TeamId, Role]:
         return await self._database.read(lambda tx: self._store.roles_of(tx, user))
 
+    async def role_in(self, user: str, team: TeamId) -> Role | None:
+        return await self._database.read(lambda tx: self._store.standing(tx, team, user))
+
     async def first_team(self) -> TeamId:
         return await self._database.read(self._store.first_team)
 

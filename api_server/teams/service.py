@@ -11,7 +11,7 @@ remove each other at the same time leave one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +20,7 @@ from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.auth.errors import ForbiddenError, TeamNotFoundError
 from api_server.auth.interfaces import Action
+from api_server.changes.interfaces import Change, ChangeLog, Topic
 from api_server.db.database import Database, written
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
@@ -31,7 +32,7 @@ from api_server.teams.errors import (
     TeamNotEmptyError,
     UserNotFoundError,
 )
-from api_server.teams.interfaces import AccountEnder
+from api_server.teams.interfaces import AccountEnder, TeamEnder, UserEnder
 from api_server.teams.records import Member, Team, User, who
 from api_server.teams.roles import LEADERS, Role
 from api_server.teams.store import TeamStore
@@ -51,13 +52,29 @@ class TeamService:
         database: where it is kept.
         audit: gets a line for each change.
         accounts: ends what a user has open.
+        changes: told whose rights have changed.
         clock: wall time.
+        team_enders: end what other domains keep of a team that is deleted.
+        user_enders: end what they keep of a user who is locked out.
     """
 
-    def __init__(self, database: Database, audit: AuditLog, accounts: AccountEnder, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        accounts: AccountEnder,
+        changes: ChangeLog,
+        clock: Clock,
+        *,
+        team_enders: Sequence[TeamEnder] = (),
+        user_enders: Sequence[UserEnder] = (),
+    ) -> None:
         self._database = database
         self._audit = audit
         self._accounts = accounts
+        self._changes = changes
+        self._team_enders = team_enders
+        self._user_enders = user_enders
         self._clock = clock
         self._store = TeamStore()
 
@@ -125,14 +142,16 @@ class TeamService:
         return await self._database.write(work)
 
     async def delete(self, caller: Caller, team: TeamId) -> None:
-        """Delete an empty team.
+        """Delete an empty team, and end what other domains keep of it.
 
         Raises:
             TeamNotEmptyError: it has members beside the caller, or devices.
             TeamNotFoundError: it does not exist any more.
         """
 
-        async def work(tx: AsyncConnection) -> None:
+        now = self._clock.wall()
+
+        async def work(tx: AsyncConnection) -> list[Change]:
             await self._lock(tx, team)
             if team == await self._store.first_team(tx):
                 raise TeamNotEmptyError(
@@ -152,11 +171,13 @@ class TeamService:
                     f"delete its devices first: {', '.join(devices[:_NAMED])}{_and_more(len(devices))}"
                 )
             await self._store.drop_members(tx, team)
-            await self._store.change(tx, team, {"deleted_at": self._clock.wall()})
+            await self._store.change(tx, team, {"deleted_at": now})
+            changes = [change for ender in self._team_enders for change in await ender.end_team(tx, team, now)]
             # Nobody belongs to the team now, and nobody would be shown an entry of it.
             await self._record(tx, caller, None, "team.deleted", ("team", team), {}, None)
+            return changes
 
-        await self._database.write(work)
+        await self._changes.announce(await self._database.write(work))
 
     async def members(self, team: TeamId, *, limit: int, after: str | None) -> list[Member]:
         """Members of a team, in the order of their user ids."""
@@ -173,7 +194,8 @@ class TeamService:
         """
         now = self._clock.wall()
 
-        async def work(tx: AsyncConnection) -> Member:
+        async def work(tx: AsyncConnection) -> tuple[Member, list[Change]]:
+            changes: list[Change] = []
             await self._lock(tx, team)
             if await self._store.user(tx, user) is None:
                 raise UserNotFoundError(f"there is no user {user}; invite them")
@@ -186,11 +208,14 @@ class TeamService:
                 await self._store.set_role(tx, team, user, role, now=now, added_by=creator)
                 action = "member.added" if before is None else "member.changed"
                 was = None if before is None else {"role": before}
+                changes.append(await self._changes.record(tx, _rights_of(user, team)))
                 await self._record(tx, caller, team, action, ("user", user), was, {"role": role})
             (member,) = await self._store.members(tx, team, limit=1, user=user)
-            return member
+            return member, changes
 
-        return await self._database.write(work)
+        member, changes = await self._database.write(work)
+        await self._changes.announce(changes)
+        return member
 
     async def remove_member(self, caller: Caller, team: TeamId, user: str) -> None:
         """Remove a member, or leave.
@@ -202,7 +227,7 @@ class TeamService:
             TeamNotFoundError: the team does not exist any more.
         """
 
-        async def work(tx: AsyncConnection) -> None:
+        async def work(tx: AsyncConnection) -> Change:
             await self._lock(tx, team)
             role = await self._store.role_of(tx, team, user)
             if (caller.identity.kind, caller.identity.id) != ("user", user):
@@ -212,16 +237,18 @@ class TeamService:
             if role is Role.ADMIN:
                 await self._check_not_last(tx, team, user)
             await self._store.remove(tx, team, user)
+            change = await self._changes.record(tx, _rights_of(user, team))
             await self._record(tx, caller, team, "member.removed", ("user", user), {"role": role}, None)
+            return change
 
-        await self._database.write(work)
+        await self._changes.announce([await self._database.write(work)])
 
     async def users(self, *, search: str | None, limit: int, after: str | None) -> list[User]:
         """Users of the installation, in the order of their ids."""
         return await self._database.read(lambda tx: self._store.users(tx, search=search, limit=limit, after=after))
 
     async def set_disabled(self, caller: Caller, user: str, disabled: bool) -> User:
-        """Lock a user out, and end all that they have open; or let them in again.
+        """Lock a user out, and end all that they have open or have issued; or let them in again.
 
         Raises:
             LastAdminError: a team would be left without an ADMIN.
@@ -232,7 +259,7 @@ class TeamService:
             raise OwnAccountError("somebody else must disable you")
         now = self._clock.wall()
 
-        async def work(tx: AsyncConnection) -> User:
+        async def work(tx: AsyncConnection) -> tuple[User, list[Change]]:
             roles = await self._store.roles_of(tx, user)
             for team in sorted(roles):  # one order for everybody, so that two such calls cannot block each other
                 await self._store.lock(tx, team)
@@ -240,20 +267,26 @@ class TeamService:
             if found is None:
                 raise UserNotFoundError(f"there is no user {user}")
             if (found.disabled_at is not None) == disabled:
-                return found
+                return found, []
+            changes: list[Change] = []
             if disabled:
                 for team, role in sorted(roles.items()):
                     if role is Role.ADMIN:
                         await self._check_not_last(tx, team, user)
                 await self._accounts.end_sessions_of(tx, user, "disabled", now)
+                for ender in self._user_enders:
+                    changes += await ender.end_user(tx, user, now)
             await self._store.disable(tx, user, now if disabled else None)
+            changes.append(await self._changes.record(tx, _rights_of(user, None)))
             action = "user.disabled" if disabled else "user.enabled"
             await self._record(tx, caller, None, action, ("user", user), None, None)
             changed = await self._store.user(tx, user)
             assert changed is not None
-            return changed
+            return changed, changes
 
-        return await self._database.write(work)
+        changed, changes = await self._database.write(work)
+        await self._changes.announce(changes)
+        return changed
 
     async def _lock(self, tx: AsyncConnection, team: TeamId) -> None:
         if not await self._store.lock(tx, team):
@@ -290,6 +323,10 @@ def _found(team: Team | None) -> Team:
     if team is None:
         raise TeamNotFoundError(_NO_TEAM)
     return team
+
+
+def _rights_of(user: str, team: TeamId | None) -> Change:
+    return Change(topic=Topic.PEOPLE, team=team, subject=user)
 
 
 def _and_more(count: int) -> str:

@@ -106,6 +106,18 @@ class TeamStore:
         )
         return {TeamId(team): Role(role) for team, role in await tx.execute(query)}
 
+    async def standing(self, tx: AsyncConnection, team: TeamId, user: str) -> Role | None:
+        """The role of a user who is not locked out in a team that exists; None otherwise."""
+        query = (
+            select(members.c.role)
+            .join(teams, teams.c.id == members.c.team_id)
+            .join(users, users.c.id == members.c.user_id)
+            .where(members.c.user_id == user, members.c.team_id == team)
+            .where(teams.c.deleted_at.is_(None), users.c.disabled_at.is_(None))
+        )
+        role = (await tx.execute(query)).scalar()
+        return None if role is None else Role(role)
+
     async def count(self, tx: AsyncConnection, team: TeamId, role: Role) -> int:
         """How many members have that role, the disabled ones not counted."""
         query = (
