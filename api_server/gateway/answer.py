@@ -12,6 +12,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from typing import Final
 
+from api_server.gateway.cors import with_cors
 from api_server.gateway.errors import BadResponseError
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody, UntilClose
@@ -44,6 +45,7 @@ class Answer:
         "_partial",
         "_reader",
         "_request",
+        "cors",
         "head",
         "persistent",
     )
@@ -57,6 +59,8 @@ class Answer:
         """A head that has not come whole."""
         self._informational = 0
         self._body: Body = _EMPTY
+        self.cors: bytes | None = None
+        """What the route says about CORS, in the place of the service; None where that says it itself."""
         self.head: ResponseHead | None = None
         """The final head, once it is passed on; or that of a 101."""
         self.persistent = False
@@ -156,9 +160,9 @@ class Answer:
             self._body = UntilClose()
             persistent = False
         self.persistent = persistent
-        if persistent and head.whole and request.http_1_1:
+        if persistent and head.whole and request.http_1_1 and self.cors is None:
             return head.whole
-        lines = [head.lines]
+        lines = [head.lines if self.cors is None else with_cors(head.lines, self.cors)]
         if head.status != 204:  # RFC 9110 section 8.6, RFC 9112 section 6.1: neither belongs there
             if length is not None:
                 lines.append(b"Content-Length: %d\r\n" % length)

@@ -309,13 +309,20 @@ class ClientConnection(asyncio.Protocol):
         self._leave()
 
     def write_problem(
-        self, error: HomeportError, *, close: bool, realm: str | None = None, head_only: bool = False
+        self,
+        error: HomeportError,
+        *,
+        close: bool,
+        realm: str | None = None,
+        head_only: bool = False,
+        added: bytes = b"",
     ) -> None:
         """Answer with an error."""
         core = self._core
         core.metrics.errors[error.code] += 1
         core.metrics.responses[error.status] += 1
-        self.write(problem_response(error, head_only=head_only, close=close, now=core.clock.wall(), realm=realm))
+        now = core.clock.wall()
+        self.write(problem_response(error, head_only=head_only, close=close, now=now, realm=realm, added=added))
 
     def close(self) -> None:
         """End the connection once all is sent; a client that does not read it loses it in the end."""

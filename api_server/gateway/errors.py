@@ -5,6 +5,7 @@ HomeportError
     ├── BadRequestError            400 bad_request              not HTTP/1.1, or framed so that two could read it apart
     ├── BadPathError               400 bad_path                 a path that two could understand differently
     ├── CrossSiteError             403 cross_site_request       a browser sends this on behalf of another site
+    ├── CorsRefusedError           403 cors_refused             the route gives pages of the origin no leave
     ├── NoRouteError               404 no_route                 nothing is served there
     ├── NoSuchDeviceError          404 no_such_device           not a team of the identity, or no such device in it
     ├── RequestTimeoutError        408 request_timeout          the request head did not arrive in time
@@ -32,6 +33,7 @@ __all__ = [
     "BadRequestError",
     "BadResponseError",
     "BodyTooLargeError",
+    "CorsRefusedError",
     "CrossSiteError",
     "ExpectationError",
     "GatewayError",
@@ -75,6 +77,14 @@ class CrossSiteError(GatewayError):
     code: ClassVar[str] = "cross_site_request"
     status: ClassVar[int] = 403
     title: ClassVar[str] = "Refused: the request comes from another site"
+
+
+class CorsRefusedError(GatewayError):
+    """A page of another origin asks leave for what the route's CORS policy does not allow to it."""
+
+    code: ClassVar[str] = "cors_refused"
+    status: ClassVar[int] = 403
+    title: ClassVar[str] = "No leave for pages of this origin"
 
 
 class NoRouteError(GatewayError):

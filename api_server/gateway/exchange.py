@@ -28,10 +28,13 @@ import structlog
 from api_server.auth.interfaces import PENDING
 from api_server.gateway.answer import Answer
 from api_server.gateway.core import GatewayCore
+from api_server.gateway.cors import CorsPolicy, read_preflight
 from api_server.gateway.errors import (
     BadRequestError,
     BadResponseError,
     BodyTooLargeError,
+    CorsRefusedError,
+    CrossSiteError,
     InternalError,
     RequestTimeoutError,
     ResponseTimeoutError,
@@ -39,7 +42,7 @@ from api_server.gateway.errors import (
 )
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
-from api_server.gateway.problems import redirect_response
+from api_server.gateway.problems import preflight_response, redirect_response
 from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
@@ -150,13 +153,15 @@ class Exchange:
         head, core = self._head, self._core
         if not self._body.complete:
             self._held = self._connection.take_ahead()
-        if head.refusal is not None:
+        if head.refusal is not None and not self._trusts_origin():
             # Not raised: it is kept with the fields, and would gather the frames of each request that it refuses.
             self._refuse(head.refusal)
             return
         try:
             self._check_size(head.fields.framing.length or 0)
             self._route = core.router.route(head.fields.host, head.target.path)
+            if self._route is not None and self._route.target.cors is not None and self._apply(self._route.target.cors):
+                return
             identity = core.gatekeeper.identify_nowait(head)
             if identity is not PENDING and self._begin_at_once(core.gatekeeper.admit(identity, self._route)):
                 return
@@ -167,6 +172,30 @@ class Exchange:
             self._connection.pause_reading()
         self._connection.arm(NEVER)  # what is awaited has its own time limits
         self._task = core.spawn(self._seek(identified=identity is not PENDING))
+
+    def _trusts_origin(self) -> bool:
+        """Whether what forbids the request is that another site makes it, whose pages the route trusts."""
+        head = self._head
+        if not isinstance(head.refusal, CrossSiteError):
+            return False
+        route = self._core.router.route(head.fields.host, head.target.path)
+        return route is not None and route.target.cors is not None and route.target.cors.trusts(head.fields.origin)
+
+    def _apply(self, cors: CorsPolicy) -> bool:
+        """Do what the route says about pages of other origins; whether the request was answered by that."""
+        self._answer.cors = cors.lines(self._head.fields.origin)
+        asked = read_preflight(self._head)
+        if asked is None:
+            return False
+        leave = cors.answer(asked)
+        if leave is None:
+            raise CorsRefusedError("the route does not allow this to pages of that origin")
+        self._phase = _OVER
+        persistent = self._may_persist()
+        self._core.metrics.responses[204] += 1
+        self._connection.write(preflight_response(leave, close=not persistent, now=self._core.clock.wall()))
+        self._connection.finish(self._began, persistent=persistent)
+        return True
 
     def _begin_at_once(self, route: Route) -> bool:
         """Send the request on an idle stream, or answer it; False if that takes waiting."""
@@ -491,7 +520,13 @@ class Exchange:
             or isinstance(error, BadResponseError)  # its sender may have more in store
         )
         realm = self._route.target.realm if self._route is not None else None
-        connection.write_problem(error, close=close, realm=realm, head_only=self._head.method == b"HEAD")
+        connection.write_problem(
+            error,
+            close=close,
+            realm=realm,
+            head_only=self._head.method == b"HEAD",
+            added=self._answer.cors or b"",
+        )
         if close or body.complete:
             connection.finish(self._core.clock.monotonic(), persistent=not close, unread=not body.complete)
             return

@@ -17,10 +17,12 @@ from api_server.auth.errors import UnauthenticatedError
 from api_server.gateway.errors import UpgradeRequiredError
 from common.errors import HomeportError
 
-__all__ = ["problem_response", "redirect_response"]
+__all__ = ["preflight_response", "problem_response", "redirect_response"]
 
 
-def problem_response(error: HomeportError, *, head_only: bool, close: bool, now: float, realm: str | None) -> bytes:
+def problem_response(
+    error: HomeportError, *, head_only: bool, close: bool, now: float, realm: str | None, added: bytes = b""
+) -> bytes:
     """`error` as a complete response.
 
     Args:
@@ -28,6 +30,7 @@ def problem_response(error: HomeportError, *, head_only: bool, close: bool, now:
         close: the connection ends with it.
         now: seconds since the Unix epoch, for `Date`.
         realm: protection space of a 401; None for the gateway as a whole.
+        added: lines more, each with its end.
     """
     body = msgspec.json.encode(error.problem())
     lines = [
@@ -46,7 +49,7 @@ def problem_response(error: HomeportError, *, head_only: bool, close: bool, now:
     options = [*(["close"] if close else []), *(["Upgrade"] if isinstance(error, UpgradeRequiredError) else [])]
     if options:
         lines.append(f"Connection: {', '.join(options)}")
-    return _join(lines) + (b"" if head_only else body)
+    return _join(lines, added) + (b"" if head_only else body)
 
 
 def redirect_response(location: bytes, *, close: bool, now: float) -> bytes:
@@ -57,9 +60,20 @@ def redirect_response(location: bytes, *, close: bool, now: float) -> bytes:
     return _join(lines)
 
 
+def preflight_response(leave: bytes, *, close: bool, now: float) -> bytes:
+    """A 204 to a browser that asked leave for a page of another origin.
+
+    Args:
+        leave: the lines that say what is allowed, each with its end.
+        close: the connection ends with it.
+        now: seconds since the Unix epoch, for `Date`.
+    """
+    return _join([*_start(204, now), *(["Connection: close"] if close else [])], leave)
+
+
 def _start(status: int, now: float) -> list[str]:
     return [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Date: {formatdate(now, usegmt=True)}"]
 
 
-def _join(lines: list[str]) -> bytes:
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+def _join(lines: list[str], added: bytes = b"") -> bytes:
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1") + added + b"\r\n"

@@ -73,6 +73,8 @@ class RequestFields(NamedTuple):
     """It expects something else, which nobody can meet."""
     cross_site: bool
     """A browser says that another site makes it ask."""
+    origin: bytes | None
+    """Of the page that a browser says makes it ask; None for none."""
     claims: Claims | None
     """What it says about where it comes from."""
     trace: bytes | None
@@ -151,6 +153,7 @@ def _decide(received: list[Field], fields: SortedFields, http_1_1: bool, authori
         expects_continue=expects_continue,
         unexpected=expect not in (b"", b"100-continue"),
         cross_site=_is_cross_site(fields, host),
+        origin=_origin(fields),
         claims=read_claims(fields),
         trace=trace,
         lines=b"".join(lines),
@@ -187,6 +190,11 @@ def _connection_lines(upgrade: bytes, *, trailers: bool) -> bytes:
             b"TE: trailers\r\n" if trailers else b"",
         )
     )
+
+
+def _origin(fields: SortedFields) -> bytes | None:
+    values = fields.values(FieldKind.ORIGIN)
+    return values[0] if len(values) == 1 else None
 
 
 def _is_cross_site(fields: SortedFields, host: bytes) -> bool:
