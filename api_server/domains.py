@@ -25,12 +25,17 @@ from api_server.devices.pairing.tokens import PairingTokenService
 from api_server.devices.revocations import RevocationService
 from api_server.devices.service import DeviceService
 from api_server.devices.sightings import DeviceSightings
+from api_server.limits.endpoints import LimitEndpoints
+from api_server.limits.limiter import Limiter
+from api_server.limits.service import LimitService
+from api_server.limits.watch import LimitWatch
 from api_server.rest import Endpoints
 from api_server.sessions.journal import DatabaseSessionJournal
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.teams.interfaces import AccountEnder
 from api_server.teams.invitations import InvitationService
 from api_server.teams.service import TeamService
+from api_server.teams.store import TeamStore
 from common.clock import Clock
 from common.crypto.envelope import Envelope
 from common.crypto.session_tokens import SessionTokenSigner
@@ -51,6 +56,7 @@ class Domains:
         envelope: seals what is secret and stored.
         signer: of session tokens.
         clock: of both kinds.
+        limiter: in which the limits hold that are set.
         tunnel_url: that devices dial.
         public_url: tells the origin of the API as people see it; asked once it listens.
         token_lifetime: seconds, of a session token for which none is asked.
@@ -68,6 +74,7 @@ class Domains:
         envelope: Envelope,
         signer: SessionTokenSigner,
         clock: Clock,
+        limiter: Limiter,
         tunnel_url: str,
         public_url: Callable[[], str],
         token_lifetime: float,
@@ -88,6 +95,8 @@ class Domains:
         self.devices = DeviceService(
             database=database, audit=audit, issuer=issuer, revocations=self.revocations, clock=clock
         )
+        self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
+        self.limit_watch = LimitWatch(self.limits, limiter)
         enroller = Enroller(issuer, clock)
         self.sightings = DeviceSightings(database)
         self.journal = DatabaseSessionJournal(database, audit)
@@ -95,6 +104,7 @@ class Domains:
             ConsoleEndpoints(),
             TeamEndpoints(self.teams, self.invitations),
             DeviceEndpoints(self.devices),
+            LimitEndpoints(self.limits, limiter),
             PairingEndpoints(
                 PairingTokenService(database, audit, clock),
                 PairingExchange(database, audit, enroller, GuessLimiter(), clock),

@@ -16,6 +16,7 @@ from api_server.http.openapi import openapi_document
 from api_server.http.reference import ReferenceEndpoints
 from api_server.http.routes import Route
 from api_server.provider_tokens.endpoints import ProviderEndpoints
+from api_server.limits.endpoints import LimitEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
 
@@ -44,6 +45,7 @@ def rest_document() -> dict[str, Any]:
         ConsoleEndpoints(),
         TeamEndpoints(absent, absent),
         DeviceEndpoints(absent),
+        LimitEndpoints(absent, absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
         ProviderEndpoints(absent),
         AuditEndpoints(absent),

@@ -37,6 +37,7 @@ from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
 from api_server.gateway.gateway import Gateway
+from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
 from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
@@ -44,6 +45,9 @@ from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
 from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
+from api_server.limits.limiter import Limiter
+from api_server.limits.metrics import LimitMetrics
+from api_server.limits.shared import counter_at
 from api_server.outbound.outbound import Outbound
 from api_server.relay import (
     Absence,
@@ -117,6 +121,7 @@ class ApiServer:
         self._audit = ChainedAuditLog(checkpoints, clock)
         self.changes = ChangeFeed(self._database, clock)
         """What this process and others change; whatever keeps a cache listens to it."""
+        self._limiter = Limiter(clock, LimitMetrics(self.registry), counter_at(settings.directory_url, clock))
         self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
         self.domains = Domains(
             database=self._database,
@@ -127,6 +132,7 @@ class ApiServer:
             envelope=self._envelope,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
             clock=clock,
+            limiter=self._limiter,
             tunnel_url=settings.tunnel_url,
             public_url=lambda: settings.public_url or self.api_url,
             token_lifetime=settings.session_token_lifetime,
@@ -145,6 +151,7 @@ class ApiServer:
             self.domains.sightings,
         ):
             self.feed.add(listener)
+        self.changes.add(self.domains.limit_watch)
         # The caches first: who sees an event finds what it tells of.
         self.feed.add_notice_listener(self.changes)
         self.feed.add_notice_listener(self._hub)
@@ -156,6 +163,7 @@ class ApiServer:
             metrics=RestMetrics(self.registry),
             public_origin=None if settings.public_url is None else origin_of(settings.public_url),
             max_request_bytes=settings.max_request_bytes,
+            limiter=self._limiter,
         )
         self._rest = RestServer(
             application.build(
@@ -185,6 +193,7 @@ class ApiServer:
             domain=settings.gateway_domain,
             backends=self._backends,
             registry=self.registry,
+            governor=Governor(self._limiter),
         )
         self._exit = contextlib.AsyncExitStack()
         self._hurry = asyncio.Event()
@@ -222,6 +231,7 @@ class ApiServer:
         self._exit.push_async_callback(self._database.close)
         await self._database.check()
         await check_keys(self._database, self._envelope.keyring)
+        await self.domains.limit_watch.load()
         self._exit.push_async_callback(self._outbound.aclose)
         self._exit.push_async_callback(self._sign_in.aclose)
         await self._sign_in.prepare()
@@ -235,6 +245,8 @@ class ApiServer:
             self.changes.run,
             self.domains.revocations.run,
             self.domains.sightings.run,
+            self._limiter.run,
+            self.domains.limit_watch.run,
             self._checkpoints.run,
             self._sign_in.service.run,
         ):

@@ -42,6 +42,14 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         ),
     ] = False
 
+    directory_url: Annotated[
+        Secret | None,
+        Meta(
+            description="Valkey or Redis that all API servers share: redis://host:6379, rediss://, redis+unix:///path. "
+            "Request quotas are counted there, for all of them together; without one each counts for itself."
+        ),
+    ] = None
+
     relay_url: Annotated[str, Meta(description="Base URL of the relay's internal HTTP.")] = "http://127.0.0.1:3801"
     internal_key_file: Annotated[
         Path | None,
@@ -220,6 +228,10 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
             raise ValueError("internal_key_file is needed, or internal_tls_cert_file where the relay wants mutual TLS")
         if (self.internal_tls_cert_file is None) != (self.internal_tls_key_file is None):
             raise ValueError("internal_tls_cert_file and internal_tls_key_file are given together or not at all")
+        if self.directory_url is not None and not is_directory_url(self.directory_url.reveal()):
+            raise ValueError(
+                "directory_url must be redis://, rediss:// or redis+unix:// (valkey likewise), or postgresql://"
+            )
         self._check_sign_in()
         check_providers(self.providers)
         self.database()
@@ -255,6 +267,16 @@ _URLS: dict[str, tuple[Literal["http", "https", "ws", "wss"], ...]] = {
     "public_url": ("http", "https"),
     "gateway_url": ("http", "https"),
 }
+
+
+def is_directory_url(url: str) -> bool:
+    """Whether a URL names an engine that processes can share."""
+    return urlsplit(url).scheme in _DIRECTORIES
+
+
+_DIRECTORIES = frozenset(
+    {"redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix", "postgresql", "postgresql+psycopg"}
+)
 
 
 def _is_network(text: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 
-__all__ = ["GuessLimiter"]
+__all__ = ["GuessLimiter", "subscriber"]
 
 
 class GuessLimiter:
@@ -44,7 +44,7 @@ class GuessLimiter:
             address: of the client.
             now: seconds, monotonic.
         """
-        full_at = self._buckets.get(_subscriber(address), now)
+        full_at = self._buckets.get(subscriber(address), now)
         return max(0.0, full_at - now - (self._burst - 1) * self._interval)
 
     def wrong(self, address: str, now: float) -> float | None:
@@ -57,7 +57,7 @@ class GuessLimiter:
         Returns:
             None, or the seconds after which the next one will be answered.
         """
-        key = _subscriber(address)
+        key = subscriber(address)
         full_at = max(self._buckets.get(key, now), now)
         wait = full_at - now - (self._burst - 1) * self._interval
         if wait > 0:
@@ -69,7 +69,8 @@ class GuessLimiter:
         return None
 
 
-def _subscriber(address: str) -> str:
+def subscriber(address: str) -> str:
+    """Who an address stands for: itself, or the /64 of an IPv6 address."""
     if ":" not in address:
         return address
     try:

@@ -31,6 +31,8 @@ folder_from '/usr/lib/postgresql/*/bin/postgres' postgresql
 # The server without what would start one by itself.
 command_from mariadbd mariadb-server-core
 command_from mariadb mariadb-client-core
+# Of Redis the package that starts no server: its redis-check-rdb is the server, by another name.
+command_from redis-check-rdb redis-tools
 folder_from /usr/share/gocode/src/github.com/hashicorp/yamux golang-github-hashicorp-yamux-dev
 folder_from /usr/share/gocode/src/github.com/gorilla/websocket golang-github-gorilla-websocket-dev
 command_from wrk wrk

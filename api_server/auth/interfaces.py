@@ -66,13 +66,25 @@ class Action(StrEnum):
     EVENTS_READ = "events.read"
     GATEWAY_CALL = "gateway.call"
     AUDIT_READ = "audit.read"
+    LIMITS_READ = "limits.read"
+    LIMITS_CHANGE = "limits.change"
+    """Of the team's tokens and routes."""
     METRICS_READ = "metrics.read"
     USERS_DISABLE = "users.disable"
     AUDIT_READ_INSTALLATION = "audit.read_installation"
     """What concerns no team: sign-ins, users, the installation itself."""
+    LIMITS_CHANGE_INSTALLATION = "limits.change_installation"
+    """The defaults, and what a team may use in all."""
 
 
-INSTALLATION_ACTIONS: Final = frozenset({Action.METRICS_READ, Action.USERS_DISABLE, Action.AUDIT_READ_INSTALLATION})
+INSTALLATION_ACTIONS: Final = frozenset(
+    {
+        Action.METRICS_READ,
+        Action.USERS_DISABLE,
+        Action.AUDIT_READ_INSTALLATION,
+        Action.LIMITS_CHANGE_INSTALLATION,
+    }
+)
 """Actions that concern the whole installation, and no team."""
 
 

@@ -8,6 +8,7 @@ import api_server.changes.tables
 import api_server.custody.tables
 import api_server.devices.tables
 import api_server.leases.tables
+import api_server.limits.tables
 import api_server.teams.tables  # noqa: F401
 from api_server.db.metadata import METADATA
 

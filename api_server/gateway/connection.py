@@ -25,6 +25,7 @@ from api_server.gateway.core import Activity, GatewayCore
 from api_server.gateway.errors import GatewayFullError, HeadTooLargeError, RequestTimeoutError
 from api_server.gateway.exchange import Exchange
 from api_server.gateway.forwarding import Client
+from api_server.gateway.governor import Ticket
 from api_server.gateway.problems import problem_response
 from api_server.gateway.requests import RequestReader
 from api_server.gateway.timers import NEVER, TimerWheel
@@ -34,6 +35,9 @@ from common.tunnel.stream import Buffer
 __all__ = ["ClientConnection", "ConnectionRegistry"]
 
 _CR: Final = ord("\r")
+_SHORTEST_WAIT: Final = 0.01
+"""Seconds; what is less is made up for with what follows."""
+
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 
 _LINGER_NOTHING: Final = struct.pack("ii", 1, 0)
@@ -96,14 +100,18 @@ class ClientConnection(asyncio.Protocol):
         "_core",
         "_leaving",
         "_reading",
+        "_received",
         "_registry",
         "_scanned",
+        "_sent",
+        "_throttled",
         "_transport",
         "_unsent",
         "bucket",
         "deadline",
         "ended",
         "requests",
+        "ticket",
         "write_paused",
     )
 
@@ -121,6 +129,13 @@ class ClientConnection(asyncio.Protocol):
         """Bytes that waited for the client at the last deadline."""
         self._leaving = False
         self._reading = True
+        self._throttled = False
+        """More bytes than may have gone by: none is taken from either side until that is made up for."""
+        self._received = 0
+        self._sent = 0
+        """Bytes of the request that is under way and of its response, with all that belongs to them."""
+        self.ticket: Ticket | None = None
+        """Of the request that is under way."""
         self.ended = False
         """The client will send no more."""
         self.write_paused = False
@@ -139,7 +154,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def reading(self) -> bool:
         """Whether the client's bytes are taken."""
-        return self._reading
+        return self._reading and not self._throttled
 
     @property
     def held(self) -> int:
@@ -168,6 +183,9 @@ class ClientConnection(asyncio.Protocol):
             self.refuse(GatewayFullError("the gateway has too many connections", retry_after=1.0))
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self.ticket is not None and self.ticket.paced:
+            self._pace(len(data))
         if self._activity is not None:
             self._activity.client_data(data)
         elif not self._leaving:
@@ -194,6 +212,7 @@ class ClientConnection(asyncio.Protocol):
         activity, self._activity = self._activity, None
         if activity is not None:
             activity.client_lost()
+        self._settle()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -202,6 +221,8 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
+        if self._throttled:
+            return
         if self._activity is not None:
             self._activity.client_resumed()
         else:
@@ -235,13 +256,21 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: Buffer) -> None:
         """Send bytes to the client."""
-        self._core.metrics.bytes_out += len(data)
+        size = len(data)
+        self._core.metrics.bytes_out += size
+        self._sent += size
         self._transport.write(data)
+        if self.ticket is not None and self.ticket.paced:
+            self._pace(size)
 
     def write_all(self, buffers: list[Buffer]) -> None:
         """Send buffers by one system call, without joining them."""
-        self._core.metrics.bytes_out += sum(map(len, buffers))
+        size = sum(map(len, buffers))
+        self._core.metrics.bytes_out += size
+        self._sent += size
         self._transport.writelines(buffers)
+        if self.ticket is not None and self.ticket.paced:
+            self._pace(size)
 
     def write_eof(self) -> None:
         """End our side."""
@@ -251,13 +280,22 @@ class ClientConnection(asyncio.Protocol):
         """Take no more bytes of the client."""
         if self._reading:
             self._reading = False
-            self._transport.pause_reading()
+            if not self._throttled:
+                self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes again."""
         if not self._reading:
             self._reading = True
-            self._transport.resume_reading()
+            if not self._throttled:
+                self._transport.resume_reading()
+
+    def hold_ticket(self, ticket: Ticket) -> None:
+        """The request that is under way may pass; the ticket is ended with it, however it ends."""
+        assert self.ticket is None
+        self.ticket = ticket
+        if ticket.paced:
+            self._pace(self._received)  # what came with the head
 
     def take_ahead(self) -> bytes:
         """What the client has sent beyond the head of the activity's request."""
@@ -292,6 +330,7 @@ class ClientConnection(asyncio.Protocol):
             unread: the client is still sending, or may be.
         """
         self._activity = None
+        self._settle()
         if not persistent or self._transport.is_closing():
             if unread or self._ahead:
                 self._leave()
@@ -306,6 +345,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer with an error and end the connection."""
         self._activity = None
         self.write_problem(error, close=True, realm=realm, head_only=head_only)
+        self._settle()
         self._leave()
 
     def write_problem(
@@ -322,11 +362,14 @@ class ClientConnection(asyncio.Protocol):
         core.metrics.errors[error.code] += 1
         core.metrics.responses[error.status] += 1
         now = core.clock.wall()
+        if self.ticket is not None:
+            self.ticket.status = error.status
         self.write(problem_response(error, head_only=head_only, close=close, now=now, realm=realm, added=added))
 
     def close(self) -> None:
         """End the connection once all is sent; a client that does not read it loses it in the end."""
         self._activity = None
+        self._settle()
         self._leaving = True
         self.arm(self._core.wheel.now + self._core.limits.keepalive_timeout)
         self._transport.close()
@@ -334,12 +377,61 @@ class ClientConnection(asyncio.Protocol):
     def reset(self) -> None:
         """Cut the connection, so that the client sees that it was cut."""
         self._activity = None
+        self._settle()
         self._leaving = True
         sock = self._transport.get_extra_info("socket")
         if sock is not None and not self._transport.is_closing():
             with contextlib.suppress(OSError):  # the kernel may have ended it already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
         self._transport.abort()
+
+    # How much may pass
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the next request has to."""
+        return self.write_paused or self._throttled
+
+    def _settle(self) -> None:
+        """What was under way is over."""
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            ticket.end(self._received, self._sent)
+        self._received = self._sent = 0
+
+    def report(self) -> None:
+        """Tell what has gone by so far, of what is under way and may be for long."""
+        if self.ticket is not None and self.ticket.status:
+            received, sent = self._received, self._sent
+            self._received = self._sent = 0
+            self.ticket.report(received, sent)
+
+    def _pace(self, size: int) -> None:
+        """Bytes have gone by; wait before more of them do, if they were too many."""
+        assert self.ticket is not None
+        wait = self.ticket.pace(size, self._core.clock.monotonic())
+        if wait < _SHORTEST_WAIT or self._transport.is_closing():
+            return
+        if not self._throttled:
+            self._throttled = True
+            if self._reading:
+                self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait, self._go_on)
+        if self._activity is not None:
+            self._activity.client_paused()
+
+    def _go_on(self) -> None:
+        self._throttled = False
+        if self._transport.is_closing():
+            return
+        if self._reading:
+            self._transport.resume_reading()
+        if self.write_paused:
+            return
+        if self._activity is not None:
+            self._activity.client_resumed()
+        else:
+            self._advance()
 
     # For the gateway
 
@@ -362,7 +454,7 @@ class ClientConnection(asyncio.Protocol):
             return  # called from within the loop below: the activity that it began is over already
         self._advancing = True
         try:
-            while self._activity is None and self._ahead and not self._leaving and not self.write_paused:
+            while self._activity is None and self._ahead and not self._leaving and not self._waits:
                 head = self._cut_head()
                 if head is None:
                     break
@@ -371,7 +463,7 @@ class ClientConnection(asyncio.Protocol):
             self._advancing = False
         if self._activity is not None or self._leaving:
             return
-        if self.write_paused:
+        if self._waits:
             # The client does not read its responses. What it still sends is not read either, beyond a bound.
             if len(self._ahead) > self._core.limits.max_ahead_bytes:
                 self.pause_reading()

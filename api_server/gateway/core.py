@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from api_server.gateway.access import Gatekeeper
+from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.memo import Memo
 from api_server.gateway.metrics import GatewayMetrics
@@ -63,6 +64,8 @@ class GatewayCore:
     metrics: GatewayMetrics
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     """Runs what cannot be decided without waiting. The coroutine must not raise."""
+    governor: Governor | None = None
+    """Says how much may pass; None: as much as comes."""
     draining: bool = False
     known_sections: Memo[RequestFields] = field(default_factory=Memo)
     known_responses: Memo[ResponseHead] = field(default_factory=Memo)

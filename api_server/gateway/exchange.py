@@ -42,6 +42,7 @@ from api_server.gateway.errors import (
 )
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
+from api_server.gateway.governor import Ticket
 from api_server.gateway.problems import preflight_response, redirect_response
 from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
@@ -151,6 +152,7 @@ class Exchange:
     def begin(self) -> None:
         """Serve it; without waiting if possible."""
         head, core = self._head, self._core
+        admitted = False
         if not self._body.complete:
             self._held = self._connection.take_ahead()
         if head.refusal is not None and not self._trusts_origin():
@@ -163,15 +165,25 @@ class Exchange:
             if self._route is not None and self._route.target.cors is not None and self._apply(self._route.target.cors):
                 return
             identity = core.gatekeeper.identify_nowait(head)
-            if identity is not PENDING and self._begin_at_once(core.gatekeeper.admit(identity, self._route)):
-                return
+            if identity is not PENDING:
+                route = core.gatekeeper.admit(identity, self._route)
+                admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
+                if admitted and self._begin_at_once(route):
+                    return
         except HomeportError as exc:
             self._refuse(exc)
             return
         if not self._body.complete:
             self._connection.pause_reading()
         self._connection.arm(NEVER)  # what is awaited has its own time limits
-        self._task = core.spawn(self._seek(identified=identity is not PENDING))
+        self._task = core.spawn(self._seek(admitted=admitted))
+
+    def _take(self, ticket: Ticket | bool) -> bool:
+        """What the governor says about the request."""
+        if isinstance(ticket, Ticket):
+            self._connection.hold_ticket(ticket)
+            return True
+        return ticket
 
     def _trusts_origin(self) -> bool:
         """Whether what forbids the request is that another site makes it, whose pages the route trusts."""
@@ -219,21 +231,24 @@ class Exchange:
         self._send(stream, self._began)
         return True
 
-    async def _seek(self, *, identified: bool, stale: ServiceStream | None = None) -> None:
-        """What could not be done without waiting: authenticate, if nobody was identified yet, get the upstream
+    async def _seek(self, *, admitted: bool, stale: ServiceStream | None = None) -> None:
+        """What could not be done without waiting: find out who asks and whether it may pass, get the upstream
         credential, and a stream.
 
         Args:
-            identified: somebody was.
+            admitted: it may.
             stale: the idle stream that was tried.
         """
         try:
-            if not identified:
-                gatekeeper = self._core.gatekeeper
+            if not admitted:
+                gatekeeper, governor = self._core.gatekeeper, self._core.governor
                 identity = await gatekeeper.identify(self._head)
+                route = gatekeeper.admit(identity, self._route)
+                if governor is not None:
+                    self._take(await governor.admit(identity, route.target, self._head))
                 # What is done at once may end the exchange, and must not cancel its own task then.
                 task, self._task = self._task, None
-                if self._begin_at_once(gatekeeper.admit(identity, self._route)):
+                if self._begin_at_once(route):
                     return
                 self._task = task
             stream = await self._get_stream(stale)
@@ -257,6 +272,8 @@ class Exchange:
         options = OpenOptions(
             timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
         )
+        if self._connection.ticket is not None:
+            self._connection.ticket.opening()
         if stale is not None:
             return await target.streams.redial(stale, options)
         if self._raw is not None:
@@ -272,7 +289,7 @@ class Exchange:
         assert self._route is not None
         target = self._route.target
         if self._raw is not None:
-            self._core.metrics.answered(101, now - self._began)
+            self._answered(101, now)
             self._hand_over(self._raw.begin(self._core, self._connection, stream, target.streams), stream)
             return
         self._stream = stream
@@ -303,7 +320,7 @@ class Exchange:
             stale.reset()
         self._phase = _SEEKING
         self._connection.arm(NEVER)
-        self._task = self._core.spawn(self._seek(identified=True, stale=stale))
+        self._task = self._core.spawn(self._seek(admitted=True, stale=stale))
 
     # The request's body
 
@@ -332,7 +349,9 @@ class Exchange:
             self._connection.hold_ahead(data[end:])
 
     def _check_size(self, size: int) -> None:
-        limit = self._core.limits.max_body_bytes
+        limit, ticket = self._core.limits.max_body_bytes, self._connection.ticket
+        if ticket is not None and ticket.max_body:
+            limit = min(limit, ticket.max_body) if limit else ticket.max_body
         if 0 < limit < size:
             raise BodyTooLargeError(f"the body is longer than {limit} bytes")
 
@@ -407,7 +426,7 @@ class Exchange:
             return
         now = self._core.clock.monotonic() if waited or answer.complete else 0.0
         if waited and answer.head is not None:
-            self._core.metrics.answered(answer.head.status, now - self._began)
+            self._answered(answer.head.status, now)
             if answer.upgraded:
                 self._upgrade(b"".join(out), rest)
                 return
@@ -437,6 +456,13 @@ class Exchange:
 
     def resume_writing(self) -> None:
         self._connection.resume_reading()
+
+    def _answered(self, status: int, now: float) -> None:
+        """The head of the response is there."""
+        self._core.metrics.answered(status, now - self._began)
+        ticket = self._connection.ticket
+        if ticket is not None:
+            ticket.status = status
 
     # The end
 
@@ -499,6 +525,8 @@ class Exchange:
         self._phase = _OVER
         persistent = self._may_persist()
         self._core.metrics.responses[308] += 1
+        if self._connection.ticket is not None:
+            self._connection.ticket.status = 308
         self._connection.write(redirect_response(location, close=not persistent, now=self._core.clock.wall()))
         self._connection.finish(self._began, persistent=persistent, unread=not self._body.complete)
 

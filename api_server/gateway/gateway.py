@@ -20,6 +20,7 @@ from api_server.gateway.access import Gatekeeper
 from api_server.gateway.connection import ClientConnection, ConnectionRegistry
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.device_streams import DeviceStreams
+from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
@@ -63,6 +64,7 @@ class Gateway:
         router: finds the routes other than those to devices; None for none.
         backends: that routes lead to; their idle streams are ended by the gateway's timer, too. None for none.
         registry: that shows the metrics; None for none.
+        governor: says how much may pass; None: as much as comes.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Gateway:
         router: Router | None = None,
         backends: Backends | None = None,
         registry: CollectorRegistry | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self._connections = ConnectionRegistry()
         self._core = GatewayCore(
@@ -93,6 +96,7 @@ class Gateway:
                 dialer, registry=registry, occupancy=self._connections.occupancy, held=self._connections.held
             ),
             spawn=self._spawn,
+            governor=governor,
         )
         self._backends = backends
         self._turned = clock.monotonic()
@@ -122,6 +126,11 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         """How it is doing."""
         return self._core.metrics.statistics()
+
+    def report_usage(self) -> None:
+        """Count what has gone by so far of what is under way."""
+        for connection in self._connections.snapshot():
+            connection.report()
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
         """Listen.

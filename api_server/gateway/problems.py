@@ -15,6 +15,8 @@ import msgspec
 from api_server.auth.credentials import challenges
 from api_server.auth.errors import UnauthenticatedError
 from api_server.gateway.errors import UpgradeRequiredError
+from api_server.limits.errors import QuotaExceededError
+from api_server.limits.headers import refusal_fields
 from common.errors import HomeportError
 
 __all__ = ["preflight_response", "problem_response", "redirect_response"]
@@ -40,6 +42,8 @@ def problem_response(
         f"X-Homeport-Error: {error.code}",
         f"Content-Length: {len(body)}",
     ]
+    if isinstance(error, QuotaExceededError):
+        lines += [f"{name}: {value}" for name, value in refusal_fields(error).items()]
     if error.retry_after is not None:
         lines.append(f"Retry-After: {max(0, math.ceil(error.retry_after))}")
     if isinstance(error, UnauthenticatedError):

@@ -22,7 +22,7 @@ from aiohttp import hdrs, web
 
 from api_server.auth.credentials import presented
 from api_server.auth.errors import AuthError, UnauthenticatedError
-from api_server.auth.interfaces import PENDING, Authenticator, CookieAuthenticator, Identity
+from api_server.auth.interfaces import PENDING, Action, Authenticator, CookieAuthenticator, Identity
 from api_server.http.binding import bind_body, bind_form, bind_text, encode_json
 from api_server.http.browsers import (
     CSRF_HEADER,
@@ -43,6 +43,8 @@ from api_server.http.metrics import RestMetrics
 from api_server.http.problems import problem_response
 from api_server.http.public import PUBLIC
 from api_server.http.routes import Caller, Route, authorise
+from api_server.limits.headers import rate_limit_fields
+from api_server.limits.limiter import Limiter
 from common.errors import HomeportError
 from common.ids import TeamId
 from common.logging import Logger, get_logger
@@ -51,6 +53,8 @@ __all__ = ["RestApplication"]
 
 _NO_IDENTITY = Identity(kind="service", id="", name="nobody", teams={})
 """Who calls a public route. It may do nothing."""
+
+_LIMITS = "/api/limits"
 
 _WATCH_INTERVAL = 0.5
 """Seconds between two looks at whether somebody who follows a stream is still signed in."""
@@ -67,6 +71,7 @@ class RestApplication:
         metrics: what is counted.
         public_origin: the origin of this API behind a reverse proxy, `https://api.example.org`; None without one.
         max_request_bytes: largest body.
+        limiter: says how many requests may be made; None: as many as come.
         log: for requests that change something, and faults.
     """
 
@@ -78,8 +83,10 @@ class RestApplication:
         public_origin: str | None,
         max_request_bytes: int,
         sessions: CookieAuthenticator | None = None,
+        limiter: Limiter | None = None,
         log: Logger | None = None,
     ) -> None:
+        self._limiter = limiter
         self._authenticator = authenticator
         self._sessions = sessions
         self._metrics = metrics
@@ -91,6 +98,7 @@ class RestApplication:
         """The application that serves `routes`."""
         application = web.Application(middlewares=[self._answer], client_max_size=self._max_request_bytes)
         application.on_response_prepare.append(_add_headers)
+        application.on_response_prepare.append(self._add_standings)
         for route in routes:
             application.router.add_route(route.method, route.path, self._endpoint(route))
             if route.method == "GET" and route.media_type != "text/event-stream":  # whose head says nothing by itself
@@ -125,8 +133,35 @@ class RestApplication:
 
     async def _admit(self, request: web.Request, handler: _Next) -> web.StreamResponse:
         refuse_cross_site(request.method, request.headers, self._own_origins(request))
-        request[_IDENTITY] = await self._identify(request)
+        limiter = self._limiter
+        if limiter is None or limiter.idle:
+            request[_IDENTITY] = await self._identify(request)
+            return await handler(request)
+        try:
+            request[_IDENTITY] = identity = await self._identify(request)
+        except AuthError:
+            await self._limit(limiter, request, _NO_IDENTITY)  # it counts against the address
+            raise
+        # Who could have set a limit by which nobody may change a limit must be able to take it back.
+        if not (request.path.startswith(_LIMITS) and identity.may(Action.LIMITS_CHANGE_INSTALLATION, None)):
+            await self._limit(limiter, request, identity)
         return await handler(request)
+
+    async def _limit(self, limiter: Limiter, request: web.Request, identity: Identity) -> None:
+        request[_METERS] = meters = limiter.subjects(
+            team=next(iter(identity.teams)) if len(identity.teams) == 1 else None,
+            token=identity.id or None,
+            route=None,
+            address=request.remote or "",
+            device=None,
+        )
+        await limiter.wait_request(meters, api=True)
+
+    async def _add_standings(self, request: web.Request, response: web.StreamResponse) -> None:
+        """How those who take part stand with their quotas, on every answer."""
+        meters = request.get(_METERS)
+        if meters and self._limiter is not None:
+            response.headers.update(rate_limit_fields(self._limiter.standings(meters, api=True)))
 
     def _own_origins(self, request: web.Request) -> frozenset[str]:
         if self._public_origin is not None:
@@ -268,6 +303,7 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 _REQUEST_ID = web.RequestKey("request_id", str)
 _IDENTITY = web.RequestKey("identity", Identity)
+_METERS = web.RequestKey("meters", list)
 _BY_COOKIE = web.RequestKey("by_cookie", bool)
 """The identity is that of a cookie, which browsers send without being asked."""
 _STARTED = web.RequestKey("started", bool)

@@ -70,6 +70,8 @@ TABLE: Final = (
     Row("services", "call a device's services", (Action.GATEWAY_CALL,), _DEVELOPERS),
     Row("provider tokens", "see providers, and own connections", (Action.PROVIDER_TOKENS_READ,), _ALL),
     Row("audit", "read the team's audit log", (Action.AUDIT_READ,), _MANAGERS),
+    Row("limits", "see", (Action.LIMITS_READ,), _ALL),
+    Row("limits", "change those of tokens and routes", (Action.LIMITS_CHANGE,), _ADMIN),
 )
 """Every action that concerns a team, each once."""
 
@@ -108,8 +110,9 @@ its first team; everybody else is added by an ADMIN or MANAGER, or comes by invi
 
 _TAIL = """\
 - *Own* is what one has created oneself.
-- ADMINs of the installation's first team also read metrics, disable users, and read the audit log of what concerns no
-  team. The administration token may do all of that, and everything in the first team.
+- ADMINs of the installation's first team also read metrics, disable users, set the default limits and those of teams,
+  and read the audit log of what concerns no team. The administration token may do all of that, and everything in the
+  first team.
 - The last ADMIN of a team can neither leave, nor be removed, nor become something less.
 - Whoever invites must be ADMIN of each team that the invitation names.
 - A team can be deleted when nobody but oneself is a member and it has no devices. Its name is never given out again.

@@ -38,6 +38,8 @@ from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
 from api_server.http.routes import Route
 from api_server.http.server import RestServer
+from api_server.limits.limiter import Limiter
+from api_server.limits.metrics import LimitMetrics
 from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
@@ -181,6 +183,7 @@ async def running_domains(
         envelope=Envelope(Keyring([new_wrapping_key()])),
         signer=signer,
         clock=clock,
+        limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
         tunnel_url=TUNNEL,
         public_url=lambda: "http://api.test",
         token_lifetime=DAY,

@@ -24,6 +24,7 @@ from api_server.auth.errors import TooManyAttemptsError
 from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.backends import Backends
 from api_server.gateway import Gateway, GatewayLimits, Router
+from api_server.gateway.governor import Governor
 from api_server.relay import Forwarder, ProxyClient, ProxyClientStore, ServiceDialer, SessionDirectory, StreamPool
 from common.ids import TeamId
 from common.secret import Secret
@@ -241,9 +242,12 @@ class Stage:
         router: Callable[[ServiceDialer], Router] | None = None,
         pool: StreamPool | None = None,
         backends: Backends | None = None,
+        governor: Governor | None = None,
+        clock: FakeClock | None = None,
         **services: Service,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = clock if clock is not None else FakeClock()
+        self._governor = governor
         self.relay = FakeRelay()
         self.registry = CollectorRegistry()
         self.authenticator = FakeAuthenticator()
@@ -273,6 +277,7 @@ class Stage:
             router=self._router(self.dialer) if self._router is not None else None,
             backends=self.backends,
             registry=self.registry,
+            governor=self._governor,
         )
         await self.gateway.start("127.0.0.1", 0)
         self.port = self.gateway.port

@@ -1,0 +1,202 @@
+"""How much may pass: asked once for each request, after it is certain that it may go where it wants to, and told when
+the request is over.
+
+    admit ──> Ticket, which the client's connection holds      or an error, or (admit_nowait) "only `admit` can tell"
+      Ticket.opening     a stream is about to be opened
+      Ticket.pace        bytes have gone by: how long to wait before more
+      Ticket.end         the request, or the raw connection, is over
+
+With no limits set and nobody counting there are no tickets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from api_server.auth.interfaces import Identity
+from api_server.gateway.errors import BodyTooLargeError, HeadTooLargeError
+from api_server.gateway.requests import RequestHead
+from api_server.gateway.targets import Target
+from api_server.limits.limiter import Limiter
+from api_server.limits.meters import Meter
+from api_server.limits.window import DebtBucket
+from common.errors import HomeportError
+from common.ids import TeamId
+
+__all__ = ["Governor", "Ticket", "UsageCounter"]
+
+_NO_METERS: Final[tuple[Meter, ...]] = ()
+_NO_PACES: Final[tuple[DebtBucket, ...]] = ()
+
+
+class UsageCounter(Protocol):
+    """Counts what was used. No method may block or raise."""
+
+    def count(
+        self,
+        team: TeamId,
+        identity: Identity,
+        route: str,
+        status: int,
+        requests: int,
+        bytes_in: int,
+        bytes_out: int,
+    ) -> None:
+        """A request, or a raw connection, is over; or has come so far.
+
+        Args:
+            team: whose service it was for.
+            identity: whose request it was.
+            route: id of the route, or device and service; empty when nothing was reached.
+            status: of the response; 0 for none.
+            requests: 1, or 0 for one that goes on.
+            bytes_in: from the client, heads included.
+            bytes_out: to the client.
+        """
+
+
+class Ticket:
+    """One request under way."""
+
+    __slots__ = ("_governor", "_identity", "_meters", "_paces", "_target", "max_body", "status")
+
+    def __init__(
+        self,
+        governor: Governor,
+        identity: Identity,
+        target: Target,
+        meters: Sequence[Meter],
+        paces: Sequence[DebtBucket],
+        max_body: int,
+    ) -> None:
+        self._governor = governor
+        self._identity = identity
+        self._target = target
+        self._meters = meters
+        self._paces = paces
+        self.max_body = max_body
+        """Bytes; 0 for no limit of its own."""
+        self.status = 0
+        """Of the response, once it is known."""
+
+    @property
+    def paced(self) -> bool:
+        """Whether its bytes are."""
+        return bool(self._paces)
+
+    def opening(self) -> None:
+        """A stream is about to be opened for it.
+
+        Raises:
+            TooManyOpensError: too soon after others.
+        """
+        if self._meters:
+            self._governor.limiter.opened(self._meters)
+
+    def pace(self, size: int, now: float) -> float:
+        """Bytes have gone by, either way. Returns the seconds to wait before more do."""
+        return max(bucket.spend(size, now) for bucket in self._paces)
+
+    def report(self, bytes_in: int, bytes_out: int) -> None:
+        """So much has gone by, and it goes on."""
+        self._governor.count(self._identity, self._target, self.status, bytes_in, bytes_out, requests=0)
+
+    def end(self, bytes_in: int, bytes_out: int) -> None:
+        """It is over."""
+        if self._meters:
+            self._governor.limiter.end(self._meters)
+        self._governor.count(self._identity, self._target, self.status, bytes_in, bytes_out)
+
+
+class Governor:
+    """Applies the limits to the gateway, and tells what was used.
+
+    Args:
+        limiter: knows the limits.
+        usage: counts; None for nobody.
+    """
+
+    __slots__ = ("_usage", "limiter")
+
+    def __init__(self, limiter: Limiter, usage: UsageCounter | None = None) -> None:
+        self.limiter = limiter
+        self._usage = usage
+
+    def admit_nowait(self, identity: Identity, target: Target, head: RequestHead) -> Ticket | bool:
+        """Let a request pass, if that can be decided without waiting.
+
+        Returns:
+            A ticket to `end`; True when none is needed; False when only `admit` can tell.
+
+        Raises:
+            BodyTooLargeError, HeadTooLargeError, LimitsUnavailableError, QuotaExceededError, TooManyStreamsError: it
+                may not pass.
+        """
+        limiter = self.limiter
+        if limiter.idle:
+            return True if self._usage is None else Ticket(self, identity, target, _NO_METERS, _NO_PACES, 0)
+        meters = self._meters(identity, target, head)
+        try:
+            if not limiter.request(meters):
+                return False
+            return self._begin(identity, target, head, meters)
+        except HomeportError as exc:
+            self.count(identity, target, exc.status, len(head.received), 0)
+            raise
+
+    async def admit(self, identity: Identity, target: Target, head: RequestHead) -> Ticket | bool:
+        """The same, and wait for the shared counter if need be."""
+        if self.limiter.idle:
+            return self.admit_nowait(identity, target, head)
+        meters = self._meters(identity, target, head)
+        try:
+            await self.limiter.wait_request(meters)
+            return self._begin(identity, target, head, meters)
+        except HomeportError as exc:
+            self.count(identity, target, exc.status, len(head.received), 0)
+            raise
+
+    def count(
+        self, identity: Identity, target: Target, status: int, bytes_in: int, bytes_out: int, *, requests: int = 1
+    ) -> None:
+        """A request is over; or goes on, with none in `requests`."""
+        if self._usage is not None:
+            self._usage.count(target.team, identity, _route_of(target, status), status, requests, bytes_in, bytes_out)
+
+    def _meters(self, identity: Identity, target: Target, head: RequestHead) -> list[Meter]:
+        return self.limiter.subjects(
+            team=target.team,
+            token=identity.id,
+            route=target.route_id,
+            address=head.caller.address,
+            device=target.device,
+        )
+
+    def _begin(self, identity: Identity, target: Target, head: RequestHead, meters: Sequence[Meter]) -> Ticket:
+        max_body = max_head = 0
+        paces = []
+        for meter in meters:
+            limits = meter.limits
+            if limits.max_body_bytes is not None and not 0 < max_body < limits.max_body_bytes:
+                max_body = limits.max_body_bytes
+            if limits.max_header_bytes is not None and not 0 < max_head < limits.max_header_bytes:
+                max_head = limits.max_header_bytes
+            if meter.pace is not None:
+                paces.append(meter.pace)
+        if 0 < max_head < len(head.received):
+            raise HeadTooLargeError(f"the request head is longer than {max_head} bytes")
+        if 0 < max_body < (head.fields.framing.length or 0):
+            raise BodyTooLargeError(f"the body is longer than {max_body} bytes")
+        self.limiter.begin(meters)
+        return Ticket(self, identity, target, meters, paces, max_body)
+
+
+def _route_of(target: Target, status: int) -> str:
+    """What a request is counted under. A caller can make up names of devices, and none of them is worth a row."""
+    if target.route_id is not None:
+        return target.route_id
+    service = getattr(target, "service", None)
+    if target.device is None or service is None or status in (404, 502):
+        return ""
+    return f"{target.device}/{service}"

@@ -1,0 +1,116 @@
+"""`/api/limits`, and the limits of the REST API itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api_server.changes.interfaces import Topic
+from api_server.db.database import Database
+from api_server.teams.roles import Role
+from common.crypto.session_tokens import SessionTokenSigner
+from tests.api_server.fakes import AWAY
+from tests.api_server.people import PROGRAM, Home, running_domains
+
+pytestmark = pytest.mark.anyio
+
+RATE = {"quota": 10, "window": 60, "when_away": "open"}
+
+
+@pytest.fixture
+async def home(database: Database, signer: SessionTokenSigner) -> AsyncIterator[Home]:
+    async with running_domains(database, signer) as running:
+        yield running
+
+
+async def test_limits_of_tokens_and_routes_are_set_shown_and_listed(home: Home) -> None:
+    ann, vic = await home.person("ann", home=Role.ADMIN), await home.person("vic", home=Role.VIEWER)
+    body = {"requests": RATE, "streams": 5}
+    for path in ("token/tok_1", "route/rte_1"):
+        answer = await home.call("PUT", f"/api/limits/{path}", ann, json=body)
+        assert answer.status_code == 200, answer.text
+    again = await home.call("PUT", "/api/limits/token/tok_1", ann, json=body)  # MariaDB changes no row then
+    assert again.status_code == 200
+    page = (await home.call("GET", "/api/limits", vic, params={"limit": 1})).json()
+    assert [(each["kind"], each["subject"]) for each in page["items"]] == [("route", "rte_1")]
+    page = (await home.call("GET", "/api/limits", vic, params={"limit": 1, "cursor": page["next"]})).json()
+    assert page["items"][0]["limits"]["streams"] == 5
+    assert page["items"][0]["changed_by"] == f"user:{ann.id}"
+    assert page["next"] is None
+    shown = (await home.call("GET", "/api/limits/token/tok_1", vic)).json()
+    assert shown["own"]["requests"] == RATE
+    assert (await home.call("PUT", "/api/limits/token/tok_1", ann, json={})).status_code == 200
+    assert len((await home.call("GET", "/api/limits", vic)).json()["items"]) == 1
+    assert home.audit.actions == ["limits.set"] * 4
+
+
+async def test_the_change_is_told_and_in_effect(home: Home) -> None:
+    assert (await home.call("PUT", "/api/limits/defaults", PROGRAM, json={"token": {"streams": 7}})).status_code == 200
+    await home.domains.limit_watch.load()
+    shown = (await home.call("GET", "/api/limits/token/any", PROGRAM)).json()
+    assert shown["effective"]["streams"] == 7
+    assert [change.topic for change in home.changes.announced] == [Topic.LIMITS]
+
+
+async def test_the_installations_limits_are_for_those_who_look_after_it(home: Home) -> None:
+    await home.team(AWAY)
+    ann, zoe = await home.person("ann", home=Role.ADMIN), await home.person("zoe", away=Role.ADMIN)
+    path = f"/api/limits/teams/{AWAY}"
+    assert (await home.call("PUT", path, zoe, json={"streams": 1000})).status_code == 403
+    assert (await home.call("PUT", "/api/limits/defaults", zoe, json={})).status_code == 403
+    assert (await home.call("PUT", path, ann, json={"streams": 10})).status_code == 200
+    assert (await home.call("PUT", "/api/limits/teams/none", ann, json={})).json()["code"] == "no_such_team"
+    (seen,) = (await home.call("GET", "/api/limits", zoe, params={"team": AWAY})).json()["items"]
+    assert (seen["kind"], seen["subject"], seen["limits"]["streams"]) == ("team", AWAY, 10)
+    # Its own ADMIN cannot get around it: not as a kind of subject, and not for another team (A2).
+    assert (await home.call("PUT", f"/api/limits/team/{AWAY}", zoe, json={})).status_code == 422
+    stolen = await home.call("PUT", "/api/limits/token/tok_1", zoe, params={"team": "home"}, json={"streams": 1})
+    assert (stolen.status_code, stolen.json()["code"]) == (404, "no_such_team")
+
+
+async def test_a2_a_row_of_one_team_says_nothing_about_anothers_token(home: Home) -> None:
+    await home.team(AWAY)
+    zoe = await home.person("zoe", away=Role.ADMIN)
+    assert (await home.call("PUT", "/api/limits/token/tok_of_home", zoe, json={"streams": 1})).status_code == 200
+    await home.domains.limit_watch.load()
+    shown = (await home.call("GET", "/api/limits/token/tok_of_home", PROGRAM)).json()
+    assert shown["effective"]["streams"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"streams": 0},
+        {"streams": -1},
+        {"streams": 1.5},
+        {"bytes_per_second": 1},
+        {"requests": {"quota": 1}},
+        {"requests": {"quota": 1, "window": 0}},
+        {"requests": {"quota": 10**12, "window": 1}},
+        {"requests": {"quota": 1, "window": 60, "when_away": "perhaps"}},
+        {"unknown": 1},
+        {"requests": "10/minute"},
+        [],
+    ],
+)
+async def test_hostile_bodies_are_422(home: Home, body: object) -> None:
+    answer = await home.call("PUT", "/api/limits/token/x", PROGRAM, json=body)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "validation_failed"
+
+
+async def test_hostile_subjects(home: Home) -> None:
+    for subject, status in (("x" * 101, 422), ("%00", 422), ("..%2f..", 200), ("%F0%9F%90%99", 200)):
+        answer = await home.call("PUT", f"/api/limits/token/{subject}", PROGRAM, json={"streams": 1})
+        assert answer.status_code == status, subject
+    assert (await home.call("GET", "/api/limits", PROGRAM, params={"cursor": "nonsense"})).status_code == 422
+
+
+async def test_a_deleted_team_leaves_no_limits(home: Home) -> None:
+    """A2, and what is left of a team."""
+    await home.team(AWAY)
+    assert (await home.call("PUT", f"/api/limits/teams/{AWAY}", PROGRAM, json={"streams": 1})).status_code == 200
+    changes = await home.database.write(lambda tx: home.domains.limits.end_team(tx, AWAY, home.clock.wall()))
+    assert [change.topic for change in changes] == [Topic.LIMITS]
+    assert await home.database.read(lambda tx: home.domains.limits._store.every(tx)) == []
