@@ -86,7 +86,9 @@ class Domains:
         """Where sealed records of users are kept."""
         self.changes = changes
         """Where every domain says what it changes."""
-        self.teams = TeamService(database, audit, accounts, changes, clock)
+        self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
+        self.limit_watch = LimitWatch(self.limits, limiter)
+        self.teams = TeamService(database, audit, accounts, changes, clock, team_enders=(self.limits,))
         self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
         issuer = TokenIssuer(
@@ -95,8 +97,6 @@ class Domains:
         self.devices = DeviceService(
             database=database, audit=audit, issuer=issuer, revocations=self.revocations, clock=clock
         )
-        self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
-        self.limit_watch = LimitWatch(self.limits, limiter)
         enroller = Enroller(issuer, clock)
         self.sightings = DeviceSightings(database)
         self.journal = DatabaseSessionJournal(database, audit)

@@ -15,8 +15,8 @@ from api_server.health.endpoints import HealthEndpoints
 from api_server.http.openapi import openapi_document
 from api_server.http.reference import ReferenceEndpoints
 from api_server.http.routes import Route
-from api_server.provider_tokens.endpoints import ProviderEndpoints
 from api_server.limits.endpoints import LimitEndpoints
+from api_server.provider_tokens.endpoints import ProviderEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
 

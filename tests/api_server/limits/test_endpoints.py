@@ -111,6 +111,8 @@ async def test_a_deleted_team_leaves_no_limits(home: Home) -> None:
     """A2, and what is left of a team."""
     await home.team(AWAY)
     assert (await home.call("PUT", f"/api/limits/teams/{AWAY}", PROGRAM, json={"streams": 1})).status_code == 200
-    changes = await home.database.write(lambda tx: home.domains.limits.end_team(tx, AWAY, home.clock.wall()))
-    assert [change.topic for change in changes] == [Topic.LIMITS]
-    assert await home.database.read(lambda tx: home.domains.limits._store.every(tx)) == []
+    assert len(await home.domains.limits.every()) == 1
+    admin = home.people["hp_admin-of-away"]
+    assert (await home.call("DELETE", f"/api/teams/{AWAY}", admin)).status_code == 204
+    assert await home.domains.limits.every() == []
+    assert home.changes.announced[-1].topic is Topic.LIMITS
