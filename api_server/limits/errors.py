@@ -4,7 +4,7 @@ HomeportError
 └── LimitError
     ├── TooManySubjectsError      409 too_many_subjects      too many of a team's have their own
     ├── QuotaExceededError        429 rate_limited           more requests than a quota allows; with Retry-After
-    ├── TooManyStreamsError       429 too_many_streams       as many streams are under way as may; with Retry-After
+    ├── TooManyStreamsError       429 stream_limit           as many streams are under way as may; with Retry-After
     ├── TooManyOpensError         429 too_many_opens         streams are opened faster than they may; with Retry-After
     └── LimitsUnavailableError    503 limits_unavailable     the shared counter is away, and the limit fails closed
 """
@@ -68,7 +68,7 @@ class QuotaExceededError(LimitError):
 class TooManyStreamsError(LimitError):
     """As many streams are under way as may be at a time; with `Retry-After`."""
 
-    code: ClassVar[str] = "too_many_streams"
+    code: ClassVar[str] = "stream_limit"
     status: ClassVar[int] = 429
     title: ClassVar[str] = "Too many streams at a time"
 

@@ -135,7 +135,7 @@ async def test_g5_streams_at_a_time_and_each_is_counted_off_however_it_ends() ->
         await stage.until(lambda: limited.under_way() == [1])
         second = await stage.connect()
         refused = await second.get("/")
-        assert (refused.status, refused["X-Homeport-Error"]) == (429, "too_many_streams")
+        assert (refused.status, refused["X-Homeport-Error"]) == (429, "stream_limit")
         assert refused["Retry-After"] == "1"
         first.cut()  # gone before it was answered
         await stage.until(lambda: limited.under_way() == [0])
