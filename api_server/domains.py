@@ -36,6 +36,7 @@ from api_server.teams.interfaces import AccountEnder
 from api_server.teams.invitations import InvitationService
 from api_server.teams.service import TeamService
 from api_server.teams.store import TeamStore
+from api_server.usage.endpoints import UsageEndpoints, UsageService
 from common.clock import Clock
 from common.crypto.envelope import Envelope
 from common.crypto.session_tokens import SessionTokenSigner
@@ -88,7 +89,8 @@ class Domains:
         """Where every domain says what it changes."""
         self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
         self.limit_watch = LimitWatch(self.limits, limiter)
-        self.teams = TeamService(database, audit, accounts, changes, clock, team_enders=(self.limits,))
+        usage = UsageService(database, clock)
+        self.teams = TeamService(database, audit, accounts, changes, clock, team_enders=(self.limits, usage))
         self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
         issuer = TokenIssuer(
@@ -105,6 +107,7 @@ class Domains:
             TeamEndpoints(self.teams, self.invitations),
             DeviceEndpoints(self.devices),
             LimitEndpoints(self.limits, limiter),
+            UsageEndpoints(usage),
             PairingEndpoints(
                 PairingTokenService(database, audit, clock),
                 PairingExchange(database, audit, enroller, GuessLimiter(), clock),

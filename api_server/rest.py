@@ -19,6 +19,7 @@ from api_server.limits.endpoints import LimitEndpoints
 from api_server.provider_tokens.endpoints import ProviderEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
+from api_server.usage.endpoints import UsageEndpoints
 
 __all__ = ["Endpoints", "rest_document", "rest_routes"]
 
@@ -46,6 +47,7 @@ def rest_document() -> dict[str, Any]:
         TeamEndpoints(absent, absent),
         DeviceEndpoints(absent),
         LimitEndpoints(absent, absent),
+        UsageEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
         ProviderEndpoints(absent),
         AuditEndpoints(absent),

@@ -64,6 +64,8 @@ from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
+from api_server.usage.metrics import UsageMetrics
+from api_server.usage.recorder import UsageRecorder
 from common.clock import Clock, SystemClock
 from common.crypto.envelope import Envelope
 from common.crypto.keyfiles import read_secret
@@ -122,6 +124,14 @@ class ApiServer:
         self.changes = ChangeFeed(self._database, clock)
         """What this process and others change; whatever keeps a cache listens to it."""
         self._limiter = Limiter(clock, LimitMetrics(self.registry), counter_at(settings.directory_url, clock))
+        self._usage = UsageRecorder(
+            self._database,
+            UsageMetrics(self.registry),
+            clock,
+            interval=settings.usage_interval,
+            retention=settings.usage_retention,
+            before_write=lambda: self._gateway.report_usage(),
+        )
         self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
         self.domains = Domains(
             database=self._database,
@@ -193,7 +203,7 @@ class ApiServer:
             domain=settings.gateway_domain,
             backends=self._backends,
             registry=self.registry,
-            governor=Governor(self._limiter),
+            governor=Governor(self._limiter, self._usage),
         )
         self._exit = contextlib.AsyncExitStack()
         self._hurry = asyncio.Event()
@@ -247,10 +257,12 @@ class ApiServer:
             self.domains.sightings.run,
             self._limiter.run,
             self.domains.limit_watch.run,
+            self._usage.run,
             self._checkpoints.run,
             self._sign_in.service.run,
         ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
+        self._exit.push_async_callback(self._usage.flush)
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)
         self._exit.push_async_callback(self._rest.close)

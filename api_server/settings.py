@@ -196,6 +196,12 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     max_event_clients: Annotated[
         int, Meta(ge=1, le=100_000, description="Clients that may follow /api/events at once.")
     ] = 1000
+    usage_interval: Annotated[
+        Seconds, Meta(description="Time between two writes of what was used; what is killed loses that much at most.")
+    ] = 5.0
+    usage_retention: Annotated[Seconds, Meta(description="Time for which usage by the hour is kept; 0 for ever.")] = (
+        90 * 24 * 3600.0
+    )
     wrong_token_burst: Annotated[
         int, Meta(ge=1, le=10_000, description="Wrong tokens from one address that are answered 401 before 429.")
     ] = 10

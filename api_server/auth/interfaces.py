@@ -69,6 +69,7 @@ class Action(StrEnum):
     LIMITS_READ = "limits.read"
     LIMITS_CHANGE = "limits.change"
     """Of the team's tokens and routes."""
+    USAGE_READ = "usage.read"
     METRICS_READ = "metrics.read"
     USERS_DISABLE = "users.disable"
     AUDIT_READ_INSTALLATION = "audit.read_installation"

@@ -9,7 +9,8 @@ import api_server.custody.tables
 import api_server.devices.tables
 import api_server.leases.tables
 import api_server.limits.tables
-import api_server.teams.tables  # noqa: F401
+import api_server.teams.tables
+import api_server.usage.tables  # noqa: F401
 from api_server.db.metadata import METADATA
 
 __all__ = ["METADATA"]

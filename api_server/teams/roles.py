@@ -72,6 +72,7 @@ TABLE: Final = (
     Row("audit", "read the team's audit log", (Action.AUDIT_READ,), _MANAGERS),
     Row("limits", "see", (Action.LIMITS_READ,), _ALL),
     Row("limits", "change those of tokens and routes", (Action.LIMITS_CHANGE,), _ADMIN),
+    Row("usage", "see", (Action.USAGE_READ,), _DEVELOPERS),
 )
 """Every action that concerns a team, each once."""
 

@@ -25,6 +25,7 @@ _COMMANDS = {
     "devices": "homeport.cli.devices",
     "pairing-tokens": "homeport.cli.pairing_tokens",
     "teams": "homeport.cli.teams",
+    "usage": "homeport.cli.usage",
     "forward": "homeport.cli.forward",
     "keys": "homeport.cli.keys",
     "db": "homeport.cli.db",
