@@ -1,7 +1,8 @@
-"""The domains that live in the database, put together: people, teams, devices and their pairing.
+"""The domains that live in the database, put together: people, teams, devices and their pairing, routes.
 
 teams ──────── members, invitations, users
 devices ────── session tokens, revocations ──> the relay
+routing ────── routes, upstream secrets ──> the gateways
 pairing ────── pairing tokens, the device flow ──> devices
 audit ──────── a line for each change of all of them, in the transaction that makes it
 """
@@ -15,6 +16,7 @@ from api_server.changes.interfaces import ChangeLog
 from api_server.console.endpoints import ConsoleEndpoints
 from api_server.custody.database import DatabaseRecordStore
 from api_server.db.database import Database
+from api_server.devices.book import DeviceBook
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.interfaces import RelayRevocations
 from api_server.devices.issuing import TokenIssuer
@@ -29,7 +31,12 @@ from api_server.limits.endpoints import LimitEndpoints
 from api_server.limits.limiter import Limiter
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
+from api_server.outbound.policy import TargetPolicy
 from api_server.rest import Endpoints
+from api_server.routing.endpoints import RouteEndpoints
+from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
+from api_server.routing.secrets import UpstreamSecretService
+from api_server.routing.service import RouteService
 from api_server.sessions.journal import DatabaseSessionJournal
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.teams.interfaces import AccountEnder
@@ -55,6 +62,7 @@ class Domains:
         changes: tells every process what is changed.
         relay: enforces revocations.
         envelope: seals what is secret and stored.
+        targets: which URLs may be named.
         signer: of session tokens.
         clock: of both kinds.
         limiter: in which the limits hold that are set.
@@ -73,6 +81,7 @@ class Domains:
         changes: ChangeLog,
         relay: RelayRevocations,
         envelope: Envelope,
+        targets: TargetPolicy,
         signer: SessionTokenSigner,
         clock: Clock,
         limiter: Limiter,
@@ -90,14 +99,34 @@ class Domains:
         self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
         self.limit_watch = LimitWatch(self.limits, limiter)
         usage = UsageService(database, clock)
-        self.teams = TeamService(database, audit, accounts, changes, clock, team_enders=(self.limits, usage))
+        book = DeviceBook()
+        self.routes = RouteService(
+            database=database, audit=audit, changes=changes, devices=book, urls=targets, clock=clock
+        )
+        self.upstream_secrets = UpstreamSecretService(
+            database=database,
+            audit=audit,
+            changes=changes,
+            devices=book,
+            urls=targets,
+            envelope=envelope,
+            clock=clock,
+        )
+        self.teams = TeamService(
+            database, audit, accounts, changes, clock, team_enders=(self.limits, usage, self.routes)
+        )
         self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
         issuer = TokenIssuer(
             signer, clock, tunnel_url=tunnel_url, lifetime=token_lifetime, max_lifetime=token_max_lifetime
         )
         self.devices = DeviceService(
-            database=database, audit=audit, issuer=issuer, revocations=self.revocations, clock=clock
+            database=database,
+            audit=audit,
+            changes=changes,
+            issuer=issuer,
+            revocations=self.revocations,
+            clock=clock,
         )
         enroller = Enroller(issuer, clock)
         self.sightings = DeviceSightings(database)
@@ -108,6 +137,8 @@ class Domains:
             DeviceEndpoints(self.devices),
             LimitEndpoints(self.limits, limiter),
             UsageEndpoints(usage),
+            RouteEndpoints(self.routes),
+            UpstreamSecretEndpoints(self.upstream_secrets),
             PairingEndpoints(
                 PairingTokenService(database, audit, clock),
                 PairingExchange(database, audit, enroller, GuessLimiter(), clock),

@@ -17,6 +17,8 @@ from api_server.http.reference import ReferenceEndpoints
 from api_server.http.routes import Route
 from api_server.limits.endpoints import LimitEndpoints
 from api_server.provider_tokens.endpoints import ProviderEndpoints
+from api_server.routing.endpoints import RouteEndpoints
+from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.usage.endpoints import UsageEndpoints
@@ -50,6 +52,8 @@ def rest_document() -> dict[str, Any]:
         UsageEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
         ProviderEndpoints(absent),
+        RouteEndpoints(absent),
+        UpstreamSecretEndpoints(absent),
         AuditEndpoints(absent),
         EventEndpoints(absent),
         HealthEndpoints(absent, absent),

@@ -31,6 +31,7 @@ from api_server.changes.log import AnnouncedChanges
 from api_server.connections import Connections
 from api_server.custody.keys import check_keys
 from api_server.db.database import Database
+from api_server.devices.book import DeviceBook
 from api_server.devices.directory import RegisteredDevices
 from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
@@ -61,6 +62,9 @@ from api_server.relay import (
     StreamPool,
 )
 from api_server.rest import rest_routes
+from api_server.routing.presence import DevicePresence
+from api_server.routing.route_table import RouteTable
+from api_server.routing.targets import TargetMaker
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
@@ -140,6 +144,7 @@ class ApiServer:
             changes=AnnouncedChanges(self.changes, self._client),
             relay=self._client,
             envelope=self._envelope,
+            targets=self._outbound.policy,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
             clock=clock,
             limiter=self._limiter,
@@ -195,12 +200,31 @@ class ApiServer:
             max_per_backend=settings.max_connections_per_backend,
         )
         BackendMetrics(self._backends, self.registry)
+        presence = DevicePresence()
+        self.routes = RouteTable(
+            self._database,
+            DeviceBook(),
+            TargetMaker(
+                dialer=dialer,
+                backends=self._backends,
+                targets=self._outbound.policy,
+                envelope=self._envelope,
+                presence=presence,
+                clock=clock,
+            ),
+            presence,
+        )
+        """The routes that this gateway knows."""
+        self.feed.add(presence)
+        self.changes.add(self.routes)
+        self.changes.add(self.routes.labels)
         self._gateway = Gateway(
             authenticator=authenticator,
             dialer=dialer,
             clock=clock,
             limits=_limits(settings),
             domain=settings.gateway_domain,
+            router=self.routes,
             backends=self._backends,
             registry=self.registry,
             governor=Governor(self._limiter, self._usage),
@@ -259,10 +283,12 @@ class ApiServer:
             self.domains.limit_watch.run,
             self._usage.run,
             self._checkpoints.run,
+            self.routes.run,
             self._sign_in.service.run,
         ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._usage.flush)
+        await self.routes.catch_up()
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)
         self._exit.push_async_callback(self._rest.close)

@@ -21,6 +21,8 @@ class Topic(StrEnum):
     """What users may do: members and their roles, and users who are locked out. The subject is the user."""
     TOKENS = "tokens"
     ROUTES = "routes"
+    LABELS = "labels"
+    """Which devices have a label; the subject is the label."""
     REALMS = "realms"
     LIMITS = "limits"
     WEBHOOKS = "webhooks"

@@ -28,12 +28,13 @@ from common.crypto.errors import InvalidProofError, StaleProofError
 from common.crypto.session_tokens import CredentialId
 from common.sessions.errors import RelayUnavailableError
 
-__all__ = ["DeviceEndpoints", "DevicePath", "IssueRequest", "TokenPath"]
+__all__ = ["DeviceEndpoints", "DeviceListQuery", "DevicePath", "IssueRequest", "TokenPath"]
 
 _MIN_LIFETIME = 60
 """Seconds; a token that expires before the device has dialled helps nobody."""
 
 _Name = Annotated[str, Meta(max_length=100)]
+_Labels = Annotated[list[_Name], Meta(max_length=20)]
 
 
 class DevicePath(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +58,22 @@ class NewDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Lower-case letters, digits, single hyphens; at most 40; another than any other device of the team has."""
     services: Annotated[list[_Name], Meta(max_length=100)] = []
     """What it will serve, for people."""
+    labels: _Labels = []
+    """By which a route can lead to several devices."""
+
+
+class DeviceListQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Query of the list of devices."""
+
+    label: Annotated[str | None, Meta(description="Only devices that have this label.")] = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to change of a device; what is left out stays."""
 
     name: _Name | UnsetType = UNSET
+    labels: _Labels | UnsetType = UNSET
+    """All that it shall have."""
     disabled: bool | UnsetType = UNSET
     """A disabled device is cut off, and gets no session token."""
 
@@ -188,9 +199,9 @@ class DeviceEndpoints:
             ),
         ]
 
-    async def list_devices(self, caller: Caller, query: ListQuery) -> DevicePage:
+    async def list_devices(self, caller: Caller, query: DeviceListQuery) -> DevicePage:
         """List the devices of a team."""
-        found = await self._devices.those_of(caller.team, limit=query.limit + 1, after=query.cursor)
+        found = await self._devices.those_of(caller.team, limit=query.limit + 1, after=query.cursor, label=query.label)
         items, cursor = cut_page(found, query.limit, lambda each: each.name)
         return DevicePage(items=items, next=cursor)
 
@@ -201,7 +212,7 @@ class DeviceEndpoints:
         paired: it makes a key of its own and renews its session token by itself.
         """
         team = chosen_team(caller, Action.DEVICES_CREATE, body.team)
-        return await self._devices.register(caller, team, body.name, body.services)
+        return await self._devices.register(caller, team, body.name, body.services, body.labels)
 
     async def show_device(self, caller: Caller, path: DevicePath, query: TeamQuery) -> Device:  # noqa: ARG002
         """Show a device."""
@@ -214,7 +225,7 @@ class DeviceEndpoints:
         query: TeamQuery,  # noqa: ARG002
         body: DeviceChange,
     ) -> Device:
-        """Rename a device, disable it, or enable it again.
+        """Rename a device, give it other labels, disable it, or enable it again.
 
         Disabling closes its tunnel and revokes its session tokens within the call. Once enabled, it gets a new one with
         its key. A new name holds at once; a session that is open shows the old one until it ends.
@@ -223,6 +234,7 @@ class DeviceEndpoints:
             caller,
             path.id,
             name=None if body.name is UNSET else body.name,
+            labels=None if body.labels is UNSET else body.labels,
             disabled=None if body.disabled is UNSET else body.disabled,
         )
 

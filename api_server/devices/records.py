@@ -33,6 +33,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     services: list[str]
     """Those it was registered with, for people; what it really serves, its session tells."""
+    labels: list[str]
+    """By which a route can lead to several devices; in alphabetical order."""
     paired: bool
     """Whether it has a key of its own, with which it renews its session token."""
     created_at: float
@@ -50,7 +52,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_device(
-    team: TeamId, name: str, created_by: str, now: float, *, services: Sequence[str] = (), paired: bool = False
+    team: TeamId,
+    name: str,
+    created_by: str,
+    now: float,
+    *,
+    services: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    paired: bool = False,
 ) -> Device:
     """A device that is not kept yet.
 
@@ -60,6 +69,7 @@ def new_device(
         created_by: `user:` or `token:` and the id.
         now: seconds since the Unix epoch.
         services: that it is registered with.
+        labels: that it has.
         paired: whether it has a key.
     """
     return Device(
@@ -67,6 +77,7 @@ def new_device(
         team=team,
         name=name,
         services=list(services),
+        labels=sorted(set(labels)),
         paired=paired,
         created_at=now,
         created_by=created_by,

@@ -1,7 +1,7 @@
 """What may be done with devices and with what they dial in with.
 
     register     a device without pairing: its session tokens are asked for by somebody else
-    change       rename, disable, enable
+    change       rename, label, disable, enable
     revoke       its key and all its session tokens; it has to be paired anew
     delete       the same, and it is forgotten
     issue        a session token for a client that cannot renew
@@ -23,6 +23,7 @@ from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.auth.errors import ForbiddenError
 from api_server.auth.interfaces import Action
+from api_server.changes.interfaces import Change, ChangeLog, Topic
 from api_server.db.database import Database, written
 from api_server.db.errors import DatabaseConflictError
 from api_server.devices.errors import (
@@ -68,6 +69,7 @@ class DeviceService:
     Args:
         database: where they are kept.
         audit: gets a line for each change.
+        changes: tells every gateway of labels.
         issuer: of session tokens.
         revocations: ends what is live.
         clock: wall time.
@@ -78,20 +80,24 @@ class DeviceService:
         *,
         database: Database,
         audit: AuditLog,
+        changes: ChangeLog,
         issuer: TokenIssuer,
         revocations: RevocationKeeper,
         clock: Clock,
     ) -> None:
         self._database = database
         self._audit = audit
+        self._changes = changes
         self._issuer = issuer
         self._revocations = revocations
         self._clock = clock
         self._store = DeviceStore()
 
-    async def those_of(self, team: TeamId, *, limit: int, after: str | None) -> list[Device]:
-        """Devices of a team in the order of their names."""
-        return await self._database.read(lambda tx: self._store.those_of(tx, team, limit=limit, after=after))
+    async def those_of(self, team: TeamId, *, limit: int, after: str | None, label: str | None = None) -> list[Device]:
+        """Devices of a team in the order of their names; those that have the label, if one is given."""
+        return await self._database.read(
+            lambda tx: self._store.those_of(tx, team, limit=limit, after=after, label=label)
+        )
 
     async def show(self, team: TeamId, device: str) -> Device:
         """A device, by id or name.
@@ -106,7 +112,9 @@ class DeviceService:
         found = await self._database.read(lambda tx: self._store.find(tx, team, device))
         return None if found is None else found.creator
 
-    async def register(self, caller: Caller, team: TeamId, name: str, services: Sequence[str]) -> Device:
+    async def register(
+        self, caller: Caller, team: TeamId, name: str, services: Sequence[str], labels: Sequence[str] = ()
+    ) -> Device:
         """Register a device without pairing.
 
         Raises:
@@ -116,21 +124,31 @@ class DeviceService:
         check_name(name)
         if not all(map(is_name, services)):
             raise ValidationFailedError("body: services must be lower-case letters, digits, single hyphens; at most 40")
+        _check_labels(labels)
         creator = f"{caller.identity.kind}:{caller.identity.id}"
-        made = new_device(team, name, creator, self._clock.wall(), services=services)
+        made = new_device(team, name, creator, self._clock.wall(), services=services, labels=labels)
 
-        async def work(tx: AsyncConnection) -> Device:
+        async def work(tx: AsyncConnection) -> list[Change]:
             await self._check_free(tx, made.team, made.name, made.id)
             await self._store.add(tx, made, None)
-            await self._record(tx, caller, made, "device.registered", after={"name": name, "services": list(services)})
-            return made
+            changes = await self._relabelled(tx, made.team, made.labels)
+            after = {"name": name, "services": list(services), "labels": made.labels}
+            await self._record(tx, caller, made, "device.registered", after=after)
+            return changes
 
-        return await written(self._database, work)
+        await self._changes.announce(await written(self._database, work))
+        return made
 
     async def change(
-        self, caller: Caller, device: str, *, name: str | None = None, disabled: bool | None = None
+        self,
+        caller: Caller,
+        device: str,
+        *,
+        name: str | None = None,
+        labels: Sequence[str] | None = None,
+        disabled: bool | None = None,
     ) -> Device:
-        """Rename a device, disable or enable it. To say what is so already is no error.
+        """Rename a device, give it other labels, disable or enable it. To say what is so already is no error.
 
         Raises:
             DeviceNameTakenError, DeviceNotFoundError, ForbiddenError, RelayUnavailableError, ValidationFailedError: see
@@ -138,9 +156,11 @@ class DeviceService:
         """
         if name is not None:
             check_name(name)
+        if labels is not None:
+            _check_labels(labels)
         now = self._clock.wall()
 
-        async def work(tx: AsyncConnection) -> tuple[Device, list[Revocation]]:
+        async def work(tx: AsyncConnection) -> tuple[Device, list[Revocation], list[Change]]:
             found = await self._changeable(tx, caller, device)
             revoked: list[Revocation] = []
             if name is not None and name != found.name:
@@ -150,6 +170,10 @@ class DeviceService:
                 await self._store.change(tx, found.id, {"disabled_at": now if disabled else None})
                 if disabled:
                     revoked = await self._end_credentials(tx, found, now)
+            changes: list[Change] = []
+            if labels is not None and set(labels) != set(found.labels):
+                await self._store.set_labels(tx, found.team, found.id, sorted(set(labels)))
+                changes = await self._relabelled(tx, found.team, sorted(set(labels) ^ set(found.labels)))
             changed = _found(await self._store.find(tx, found.team, found.id))
             if changed.name != found.name:
                 await self._record(
@@ -158,9 +182,19 @@ class DeviceService:
             if changed.disabled_at != found.disabled_at:
                 action = "device.enabled" if changed.disabled_at is None else "device.disabled"
                 await self._record(tx, caller, found, action)
-            return changed, revoked
+            if changed.labels != found.labels:
+                await self._record(
+                    tx,
+                    caller,
+                    found,
+                    "device.labelled",
+                    before={"labels": found.labels},
+                    after={"labels": changed.labels},
+                )
+            return changed, revoked, changes
 
-        changed, revoked = await written(self._database, work)
+        changed, revoked, changes = await written(self._database, work)
+        await self._changes.announce(changes)
         await self._revocations.enforce(revoked)
         return changed
 
@@ -194,18 +228,21 @@ class DeviceService:
         """
         now = self._clock.wall()
 
-        async def work(tx: AsyncConnection) -> list[Revocation]:
+        async def work(tx: AsyncConnection) -> tuple[Revocation, list[Change]]:
             found = await self._changeable(tx, caller, device)
             await self._end_credentials(tx, found, now)
             # By its id as well, and first: whatever token of it there may be.
             every = Revocation(id=found.id, kind="device", team=found.team, expires_at=now + self._issuer.max_lifetime)
             await self._revocations.keep(tx, [every])
             await self._store.remove(tx, found.id)
+            changes = await self._relabelled(tx, found.team, found.labels)
             before = {"name": found.name, "paired": found.paired, "created_by": found.created_by}
             await self._record(tx, caller, found, "device.deleted", before=before)
-            return [every]
+            return every, changes
 
-        await self._revocations.enforce(await self._database.write(work))
+        every, changes = await self._database.write(work)
+        await self._changes.announce(changes)
+        await self._revocations.enforce([every])
 
     async def issue(self, caller: Caller, device: str, lifetime: float | None, service: str | None) -> Issued:
         """Issue a session token for a client that cannot renew it.
@@ -336,6 +373,12 @@ class DeviceService:
         await self._revocations.keep(tx, revoked)
         return revoked
 
+    async def _relabelled(self, tx: AsyncConnection, team: TeamId, labels: Sequence[str]) -> list[Change]:
+        """Other devices than before have these labels."""
+        return [
+            await self._changes.record(tx, Change(topic=Topic.LABELS, team=team, subject=label)) for label in labels
+        ]
+
     async def _record(
         self,
         tx: AsyncConnection,
@@ -348,6 +391,11 @@ class DeviceService:
     ) -> None:
         entry = entry_of(caller, device.team, action, ("device", device.id), before=before, after=after)
         await self._audit.record(tx, entry)
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    if not all(map(is_name, labels)):
+        raise ValidationFailedError("body: labels must be lower-case letters, digits, single hyphens; at most 40")
 
 
 def _found(device: Device | None) -> Device:

@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.devices.records import Credential, CredentialKind, Device
-from api_server.devices.tables import credentials, devices, pairing_uses
+from api_server.devices.tables import credentials, device_labels, devices, pairing_uses
 from common.crypto.session_tokens import CredentialId
 from common.ids import DeviceId, TeamId
 
@@ -42,18 +42,38 @@ class DeviceStore:
 
     async def _one(self, tx: AsyncConnection, query: Select[Any], *, lock: bool) -> Device | None:
         row = (await tx.execute(query.with_for_update() if lock else query)).first()
-        return None if row is None else _device(row)
+        return None if row is None else _device(row, (await self._labels(tx, [row.id])).get(row.id, []))
 
     async def public_key(self, tx: AsyncConnection, device: DeviceId) -> str | None:
         """The key of a device; None when it has none."""
         return (await tx.execute(select(devices.c.public_key).where(devices.c.id == device))).scalar()
 
-    async def those_of(self, tx: AsyncConnection, team: TeamId, *, limit: int, after: str | None) -> list[Device]:
-        """Devices of a team in the order of their names, at most `limit`."""
+    async def _labels(self, tx: AsyncConnection, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The labels of those devices that have any, in order."""
+        query = select(device_labels).where(device_labels.c.device_id.in_(ids)).order_by(device_labels.c.label)
+        found: dict[str, list[str]] = {}
+        for row in await tx.execute(query):
+            found.setdefault(row.device_id, []).append(row.label)
+        return found
+
+    async def those_of(
+        self, tx: AsyncConnection, team: TeamId, *, limit: int, after: str | None, label: str | None = None
+    ) -> list[Device]:
+        """Devices of a team in the order of their names, at most `limit`; those that have a label, if one is given."""
         query = select(devices).where(devices.c.team_id == team).order_by(devices.c.name).limit(limit)
         if after is not None:
             query = query.where(devices.c.name > after)
-        return [_device(row) for row in await tx.execute(query)]
+        if label is not None:
+            query = query.where(
+                devices.c.id.in_(
+                    select(device_labels.c.device_id).where(
+                        device_labels.c.team_id == team, device_labels.c.label == label
+                    )
+                )
+            )
+        rows = (await tx.execute(query)).all()
+        labels = await self._labels(tx, [row.id for row in rows])
+        return [_device(row, labels.get(row.id, [])) for row in rows]
 
     async def add(self, tx: AsyncConnection, device: Device, public_key: str | None) -> None:
         """Keep a new device.
@@ -74,6 +94,17 @@ class DeviceStore:
                 services=device.services,
             )
         )
+        await self._add_labels(tx, device.team, device.id, device.labels)
+
+    async def _add_labels(self, tx: AsyncConnection, team: TeamId, device: DeviceId, labels: Sequence[str]) -> None:
+        if labels:
+            rows = [{"device_id": device, "team_id": team, "label": label} for label in labels]
+            await tx.execute(insert(device_labels), rows)
+
+    async def set_labels(self, tx: AsyncConnection, team: TeamId, device: DeviceId, labels: Sequence[str]) -> None:
+        """Give a device these labels, and no others."""
+        await tx.execute(delete(device_labels).where(device_labels.c.device_id == device))
+        await self._add_labels(tx, team, device, labels)
 
     async def change(self, tx: AsyncConnection, device: DeviceId, values: Mapping[str, object]) -> None:
         """Change columns of a device."""
@@ -89,6 +120,7 @@ class DeviceStore:
         """Forget a device and its credentials; what they may not do any more is kept elsewhere."""
         await tx.execute(delete(pairing_uses).where(pairing_uses.c.device_id == device))
         await tx.execute(delete(credentials).where(credentials.c.device_id == device))
+        await tx.execute(delete(device_labels).where(device_labels.c.device_id == device))
         await tx.execute(delete(devices).where(devices.c.id == device))
 
     async def add_credential(self, tx: AsyncConnection, credential: Credential, team: TeamId, name: str) -> None:
@@ -156,12 +188,13 @@ class DeviceStore:
         )
 
 
-def _device(row: Row[Any]) -> Device:
+def _device(row: Row[Any], labels: list[str]) -> Device:
     return Device(
         id=row.id,
         team=row.team_id,
         name=row.name,
         services=row.services,
+        labels=labels,
         paired=row.public_key is not None,
         created_at=row.created_at,
         created_by=f"{row.created_by_kind}:{row.created_by}",

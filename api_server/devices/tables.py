@@ -7,7 +7,15 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, UniqueConstraint
 from api_server.db.metadata import table
 from api_server.db.types import Json, Time, text
 
-__all__ = ["credentials", "device_authorizations", "devices", "pairing_tokens", "pairing_uses", "revocations"]
+__all__ = [
+    "credentials",
+    "device_authorizations",
+    "device_labels",
+    "devices",
+    "pairing_tokens",
+    "pairing_uses",
+    "revocations",
+]
 
 devices = table(
     "devices",
@@ -24,6 +32,14 @@ devices = table(
     UniqueConstraint("team_id", "name"),
 )
 """A deleted device's row goes; what it dialled in with stays revoked."""
+
+device_labels = table(
+    "device_labels",
+    Column("device_id", text(40), ForeignKey("devices.id"), primary_key=True),
+    Column("label", text(40), primary_key=True),
+    Column("team_id", text(40), nullable=False),
+    Index(None, "team_id", "label"),
+)
 
 credentials = table(
     "credentials",

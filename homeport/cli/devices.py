@@ -22,12 +22,13 @@ def devices() -> None:
 
 
 @devices.command("list")
+@click.option("--label", metavar="LABEL", help="Only devices that have this label.")
 @with_connection()
 @json_option
-def list_devices(connection: Connection) -> None:
+def list_devices(label: str | None, connection: Connection) -> None:
     """List the devices of a team."""
     with connection.client() as client:
-        items = client.pages("devices")
+        items = client.pages("devices", query=None if label is None else {"label": label})
     now = time.time()
     rows = [
         (each["name"], _state(each), moment(each["last_seen_at"], now), moment(each["created_at"], now), each["id"])
@@ -60,6 +61,7 @@ def show(device: str, connection: Connection) -> None:
                 "team": found["team"],
                 "state": _state(found),
                 "services": ", ".join(found["services"]) or "-",
+                "labels": ", ".join(found["labels"]) or "-",
                 "last seen": moment(found["last_seen_at"], now),
                 "created": f"{moment(found['created_at'], now)} by {found['created_by']}",
             }
@@ -73,12 +75,13 @@ def show(device: str, connection: Connection) -> None:
 @devices.command()
 @click.argument("name")
 @click.option("--service", "services", multiple=True, metavar="NAME", help="What it will serve; may be repeated.")
+@click.option("--label", "labels", multiple=True, metavar="LABEL", help="A label of it; may be repeated.")
 @with_connection()
 @json_option
-def register(name: str, services: tuple[str, ...], connection: Connection) -> None:
+def register(name: str, services: tuple[str, ...], labels: tuple[str, ...], connection: Connection) -> None:
     """Register a device called NAME without pairing, for a client that has no agent."""
     with connection.client() as client:
-        body = {"team": connection.team, "name": name, "services": list(services)}
+        body = {"team": connection.team, "name": name, "services": list(services), "labels": list(labels)}
         made = client.ask("POST", "devices", body=body, of_team=False)
     emit(made, lambda: say(f"registered {name}; its session tokens come from: homeport devices token {name}"))
 
@@ -91,6 +94,16 @@ def register(name: str, services: tuple[str, ...], connection: Connection) -> No
 def rename(device: str, name: str, connection: Connection) -> None:
     """Call DEVICE NAME from now on."""
     _change(connection, device, {"name": name}, f"{device} is called {name}")
+
+
+@devices.command()
+@click.argument("device")
+@click.argument("labels", nargs=-1)
+@with_connection()
+@json_option
+def label(device: str, labels: tuple[str, ...], connection: Connection) -> None:
+    """Give DEVICE these LABELS and no others; none takes all of them away. Routes lead to devices by their labels."""
+    _change(connection, device, {"labels": list(labels)}, f"{device} has the labels {', '.join(labels) or '-'}")
 
 
 @devices.command()

@@ -24,6 +24,8 @@ _COMMANDS = {
     "sessions": "homeport.cli.sessions",
     "devices": "homeport.cli.devices",
     "pairing-tokens": "homeport.cli.pairing_tokens",
+    "routes": "homeport.cli.routes",
+    "upstream-secrets": "homeport.cli.upstream_secrets",
     "teams": "homeport.cli.teams",
     "usage": "homeport.cli.usage",
     "forward": "homeport.cli.forward",

@@ -40,6 +40,7 @@ from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
+from api_server.outbound.policy import TargetPolicy
 from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
@@ -161,7 +162,11 @@ class Home:
 
 @asynccontextmanager
 async def running_domains(
-    database: Database, signer: SessionTokenSigner, *, audit: AuditLog | None = None
+    database: Database,
+    signer: SessionTokenSigner,
+    *,
+    audit: AuditLog | None = None,
+    targets: TargetPolicy | None = None,
 ) -> AsyncIterator[Home]:
     """The domains over `database` and everything else that the REST API serves, until the block ends.
 
@@ -169,6 +174,7 @@ async def running_domains(
         database: migrated.
         signer: of session tokens.
         audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
+        targets: which URLs may be named; by default none of the inside.
     """
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
@@ -181,6 +187,7 @@ async def running_domains(
         changes=changes,
         relay=relay,
         envelope=Envelope(Keyring([new_wrapping_key()])),
+        targets=targets if targets is not None else TargetPolicy(),
         signer=signer,
         clock=clock,
         limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),

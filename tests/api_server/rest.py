@@ -38,6 +38,7 @@ from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
+from api_server.outbound.policy import TargetPolicy
 from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
@@ -154,6 +155,7 @@ async def _domains(
                 changes=RecordedChanges(ChangeFeed(database, clock)),
                 relay=relay,
                 envelope=Envelope(Keyring([new_wrapping_key()])),
+                targets=TargetPolicy(),
                 signer=signer,
                 clock=clock,
                 limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),

@@ -45,6 +45,7 @@ async def test_a_device_without_pairing(home: Home, verifier: SessionTokenVerifi
         "team": "home",
         "name": "lathe",
         "services": ["web", "ssh"],
+        "labels": [],
         "paired": False,
         "created_at": home.clock.wall(),
         "created_by": f"token:{PROGRAM.id}",

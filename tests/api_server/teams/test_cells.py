@@ -44,8 +44,16 @@ BY_HANDLERS = {
     Action.MEMBERS_MANAGE_LEADERS,
     Action.PAIRING_TOKENS_CHANGE,
     Action.SESSIONS_CLOSE,
+    Action.UPSTREAM_SECRETS_CHANGE,
 }
-"""Actions that no route asks for by itself: whether they matter depends on the thing. Each has a test below."""
+"""Actions that no route asks for by itself: whether they matter depends on the thing. Each has a test below, or with
+what it is about."""
+
+MORE: dict[str, dict[str, Any]] = {
+    "/api/routes": {"path": "-", "target": {"kind": "device", "device": "-", "service": "-"}},
+    "/api/upstream-secrets": {"destination": "-", "value": "-"},
+}
+"""What a request to a path must say beside a team and a name, to be understood at all."""
 
 
 @pytest.fixture
@@ -63,7 +71,8 @@ async def fire(home: Home, route: Route, who: Person | None, *, team: TeamId = H
     query = {name: value for name, value in wanted.items() if name in _fields(route.parameters.get("query"))}
     options: dict[str, Any] = {"params": query}
     if "body" in route.parameters:
-        options["json"] = {"team": team, "name": "-"} if "team" in _fields(route.parameters["body"]) else {}
+        named = {"team": team, "name": "-", **MORE.get(route.path, {})}
+        options["json"] = named if "team" in _fields(route.parameters["body"]) else {}
     if route.media_type == "text/event-stream":  # an endless answer is begun, and left
         headers = {} if who is None else {"Authorization": f"Bearer {who.token.reveal()}"}
         async with home.http.stream(route.method, path, headers=headers, **options) as begun:

@@ -35,8 +35,8 @@ async def home(database: Database, signer: SessionTokenSigner, tmp_path: Any) ->
 async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[str, str]:
     """One of everything, in a team that `who` is ADMIN of; the ids."""
 
-    async def made(path: str, **body: Any) -> Any:
-        answer = await home.call("POST", path, who, json=body)
+    async def made(api: str, /, **body: Any) -> Any:
+        answer = await home.call("POST", api, who, json=body)
         assert answer.status_code == 201, answer.text
         return answer.json()
 
@@ -44,6 +44,11 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
     token = await made(f"/api/devices/{device['id']}/session-tokens?team={team}")
     pairing = await made("/api/pairing-tokens", team=team)
     invited = await made("/api/invitations", email="new@example.org", teams=[{"team": team, "role": "VIEWER"}])
+    backend = "https://api.example.org"
+    secret = await made("/api/upstream-secrets", team=team, name="key", destination=backend, value="v")
+    route = await made(
+        "/api/routes", team=team, name=f"route-{number}", path=f"/{number}", target={"kind": "url", "url": backend}
+    )
     live = msgspec.structs.replace(summary(number, team=team), device=DeviceId(device["id"]))
     home.sessions.sessions[live.id] = live
     return {
@@ -52,6 +57,8 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
         "session token": token["id"],
         "pairing token": pairing["id"],
         "invitation": invited["id"],
+        "upstream secret": secret["id"],
+        "route": route["id"],
         "invitation's secret": invited["token"],
         "session": live.id,
     }
@@ -81,8 +88,22 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
             ("DELETE", f"{device}/session-tokens/{ids['session token']}", None),
         )
     ]
+    secret, route = f"/api/upstream-secrets/{ids['upstream secret']}", f"/api/routes/{ids['route']}"
+    to_lathe = {
+        "name": "mine",
+        "path": "/mine",
+        "target": {"kind": "device", "device": ids["device"], "service": "web"},
+    }
     return [
         *of_devices,
+        ("GET", secret, None),
+        ("PATCH", secret, {"value": "mine"}),
+        ("DELETE", secret, None),
+        ("GET", route, None),
+        ("PATCH", route, {"name": "mine"}),
+        ("DELETE", route, None),
+        ("POST", "/api/routes", {"team": "home", **to_lathe}),
+        ("POST", "/api/upstream-secrets", {"team": "home", "name": "x", "destination": "https://x.org", "value": "v"}),
         ("GET", f"/api/pairing-tokens/{pairing}", None),
         ("DELETE", f"/api/pairing-tokens/{pairing}", None),
         ("GET", f"/api/sessions/{session}", None),

@@ -1,0 +1,134 @@
+"""Makes what the gateway sends requests to, of what is stored of a route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from api_server.gateway.device_streams import DeviceStreams
+from api_server.gateway.targets import RoutedTarget, StreamSource
+from api_server.outbound.errors import TargetRefusedError
+from api_server.outbound.policy import TargetPolicy
+from api_server.relay.dialer import ServiceDialer
+from api_server.routing.balancing import BalancedStreams
+from api_server.routing.credentials import credential_of
+from api_server.routing.presence import DevicePresence
+from api_server.routing.records import UrlTarget
+from api_server.routing.refused import RefusedStreams
+from api_server.routing.store import TableRow
+from common.clock import Clock
+from common.crypto.envelope import Envelope
+from common.ids import ServiceName, TeamId
+
+if TYPE_CHECKING:
+    from api_server.backends import Backends
+
+__all__ = ["Entry", "TargetMaker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A route as a gateway has it."""
+
+    id: str
+    path: str
+    versions: tuple[int, int]
+    """Of the route, and of the secret that it shows."""
+    devices: tuple[str, ...]
+    """Ids of those that it shares, if it leads to a label."""
+    label: tuple[TeamId, str] | None
+    """The team and the label."""
+    target: RoutedTarget
+    strips: bool
+    base: bytes
+    """What goes before the path that the service sees."""
+    root: bytes
+    """What the service is asked for when the path is the prefix alone and is stripped."""
+
+
+class TargetMaker:
+    """Makes entries of a route table.
+
+    Args:
+        dialer: gets streams to devices.
+        backends: give those to URLs.
+        targets: says which URLs can be reached.
+        envelope: opens secrets.
+        presence: knows who is there.
+        clock: of both kinds.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialer: ServiceDialer,
+        backends: Backends,
+        targets: TargetPolicy,
+        envelope: Envelope,
+        presence: DevicePresence,
+        clock: Clock,
+    ) -> None:
+        self._dialer = dialer
+        self._backends = backends
+        self._targets = targets
+        self._envelope = envelope
+        self._presence = presence
+        self._now: Callable[[], float] = clock.monotonic
+
+    def make(self, row: TableRow, devices: Sequence[str]) -> Entry:
+        """The entry of a route.
+
+        Args:
+            row: what is stored of it.
+            devices: ids of those that have its label.
+        """
+        route, target = row.route, row.route.target
+        device: str | None = None
+        host: bytes | None = None
+        base = b""
+        streams: StreamSource
+        if isinstance(target, UrlTarget):
+            try:
+                url = self._targets.check_url(target.url)
+            except TargetRefusedError as exc:  # it was let through when it was saved, and is no more
+                streams = RefusedStreams(exc.detail)
+            else:
+                streams = cast(StreamSource, self._backends.streams(route.team, url))
+                host = url.authority.encode("ascii")
+                base = url.path.encode("ascii")
+        elif row.device_id is not None:
+            device = row.device_id
+            streams = DeviceStreams(self._dialer, route.team, device, ServiceName(target.service))
+        else:
+            streams = BalancedStreams(
+                self._dialer,
+                route.team,
+                devices,
+                ServiceName(target.service),
+                known=[self._presence],
+                now=self._now,
+            )
+        return Entry(
+            id=route.id,
+            path=route.path,
+            versions=(route.version, row.secret_version or 0),
+            devices=tuple(devices),
+            label=None if row.label is None else (route.team, row.label),
+            target=RoutedTarget(
+                team=route.team,
+                name=route.name,
+                route_id=route.id,
+                tags=frozenset(route.tags),
+                prefix=route.path.encode("ascii") if route.strip_prefix and route.path != "/" else b"",
+                streams=streams,
+                device=device,
+                host=host,
+                credential=credential_of(self._envelope, row),
+                cors=route.cors,
+                inspect=route.inspect,
+            ),
+            strips=route.strip_prefix,
+            base=base.removesuffix(b"/"),
+            root=base or b"/",
+        )
