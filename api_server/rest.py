@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from api_server.audit.endpoints import AuditEndpoints
 from api_server.auth.signin.endpoints import SignInEndpoints
+from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
 from api_server.console.endpoints import ConsoleEndpoints
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.pairing.endpoints import PairingEndpoints
@@ -45,6 +46,7 @@ def rest_document() -> dict[str, Any]:
     absent: Any = None  # nothing is called: a description needs none of what the handlers work with
     routes = rest_routes(
         SignInEndpoints(absent, absent, absent, absent, absent),
+        GatewaySignInEndpoints(absent, absent),
         ConsoleEndpoints(),
         TeamEndpoints(absent, absent),
         DeviceEndpoints(absent),

@@ -25,6 +25,7 @@ from api_server.audit.keys import CheckpointSigner
 from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
+from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
 from api_server.backends import BackendMetrics, Backends
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
@@ -136,7 +137,14 @@ class ApiServer:
             retention=settings.usage_retention,
             before_write=lambda: self._gateway.report_usage(),
         )
-        self._sign_in = SignIn(settings, self._database, self._audit, clock, base_url=lambda: self.api_url)
+        self._sign_in = SignIn(
+            settings,
+            self._database,
+            self._audit,
+            clock,
+            base_url=lambda: self.api_url,
+            gateway_url=lambda: self.gateway_url,
+        )
         self.domains = Domains(
             database=self._database,
             audit=self._audit,
@@ -171,28 +179,6 @@ class ApiServer:
         self.feed.add_notice_listener(self.changes)
         self.feed.add_notice_listener(self._hub)
 
-        self._readiness = Readiness(self._client, self._database, clock)
-        application = RestApplication(
-            authenticator=authenticator,
-            sessions=self._sign_in.sessions,
-            metrics=RestMetrics(self.registry),
-            public_origin=None if settings.public_url is None else origin_of(settings.public_url),
-            max_request_bytes=settings.max_request_bytes,
-            limiter=self._limiter,
-        )
-        self._rest = RestServer(
-            application.build(
-                rest_routes(
-                    self._sign_in.endpoints,
-                    *self.domains.endpoints,
-                    *self._connections.endpoints,
-                    AuditEndpoints(AuditStore(self._database)),
-                    EventEndpoints(self._hub),
-                    HealthEndpoints(self._readiness, self.registry),
-                    SessionEndpoints(store, self.domains.devices, self.domains.journal),
-                )
-            )
-        )
         self._backends = Backends(
             self._outbound.connector,
             connect_timeout=settings.backend_connect_timeout,
@@ -226,8 +212,33 @@ class ApiServer:
             domain=settings.gateway_domain,
             router=self.routes,
             backends=self._backends,
+            browsers=self._sign_in.gateway if self._sign_in.at_gateway else None,
             registry=self.registry,
             governor=Governor(self._limiter, self._usage),
+        )
+
+        self._readiness = Readiness(self._client, self._database, clock)
+        application = RestApplication(
+            authenticator=authenticator,
+            sessions=self._sign_in.sessions,
+            metrics=RestMetrics(self.registry),
+            public_origin=None if settings.public_url is None else origin_of(settings.public_url),
+            max_request_bytes=settings.max_request_bytes,
+            limiter=self._limiter,
+        )
+        self._rest = RestServer(
+            application.build(
+                rest_routes(
+                    self._sign_in.endpoints,
+                    GatewaySignInEndpoints(self._sign_in.gateway, self._gateway.places),
+                    *self.domains.endpoints,
+                    *self._connections.endpoints,
+                    AuditEndpoints(AuditStore(self._database)),
+                    EventEndpoints(self._hub),
+                    HealthEndpoints(self._readiness, self.registry),
+                    SessionEndpoints(store, self.domains.devices, self.domains.journal),
+                )
+            )
         )
         self._exit = contextlib.AsyncExitStack()
         self._hurry = asyncio.Event()

@@ -88,6 +88,14 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         ),
     ] = None
 
+    gateway_sign_in: Annotated[
+        Literal["everywhere", "own_hosts", "off"],
+        Meta(
+            description="Where people's browsers are signed in on pages of the gateway: on all of them; on the hosts "
+            "of gateway_domain alone, because pages below /d/ share an origin; or nowhere."
+        ),
+    ] = "everywhere"
+
     oidc_issuer: Annotated[
         str | None,
         Meta(description="Issuer of the OpenID provider at which people sign in, to the letter; empty for no sign-in."),

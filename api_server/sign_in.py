@@ -16,6 +16,7 @@ from api_server.auth.signin.authenticator import SessionAuthenticator
 from api_server.auth.signin.cookie_keys import CookieKeys, new_cookie_key
 from api_server.auth.signin.cookies import Cookies
 from api_server.auth.signin.endpoints import SignInEndpoints
+from api_server.auth.signin.gateway import GatewaySignIn
 from api_server.auth.signin.service import CALLBACK_PATH, SignInService
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.db.database import Database
@@ -39,6 +40,7 @@ class SignIn:
         audit: gets a line for each change.
         clock: source of time.
         base_url: gives the URL of the REST API once it listens; used where `public_url` is not set.
+        gateway_url: gives the URL of the gateway once it listens; used where the setting of that name is not set.
 
     Raises:
         KeyFileError: the cookie keys cannot be used.
@@ -53,6 +55,7 @@ class SignIn:
         clock: Clock,
         *,
         base_url: Callable[[], str],
+        gateway_url: Callable[[], str],
     ) -> None:
         public = None if settings.public_url is None else origin_of(settings.public_url)
         self._team = TeamId(settings.team)
@@ -64,6 +67,22 @@ class SignIn:
             keys = CookieKeys.from_file(file)
         cookies = Cookies(keys, secure=public is not None and public.startswith("https:"), callback_path=CALLBACK_PATH)
         self.sessions = SessionAuthenticator(self.store, cookies, self.memberships, clock)
+        self.at_gateway = settings.oidc_issuer is not None and settings.gateway_sign_in != "off"
+        """Whether people's browsers are signed in on pages of the gateway."""
+        shown = settings.gateway_url
+        self.gateway = GatewaySignIn(
+            configured=self.at_gateway,
+            keys=keys,
+            store=self.store,
+            sessions=self.sessions,
+            clock=clock,
+            console=base_url if public is None else lambda: public,
+            gateway=gateway_url if shown is None else lambda: shown,
+            fixed=shown is not None,
+            domain=settings.gateway_domain,
+            own_hosts=settings.gateway_sign_in == "own_hosts",
+        )
+        """Of people's browsers, on pages that the gateway serves."""
         self._party = _relying_party(settings, clock)
         self.service_client = _service_client(settings, self._party, clock)
         """Tokens of the provider for the API itself; None where there is no provider, or no secret to ask with."""

@@ -1,6 +1,7 @@
 """Who may use which service: the gateway's side of authentication and authorisation.
 
-    credential ──> Authenticator ──> Identity ──> may it call services of the team? ──> the route, or an error
+    credential ──> Authenticator ──┐
+    cookie ──────> BrowserSignIn ──┴─> Identity ──> may it call services of the team? ──> the route, or an error
 
 A device of a team that the identity has nothing to do with is answered like one that does not exist, and so is a route.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.errors import ForbiddenError, TooManyAttemptsError, UnauthenticatedError
 from api_server.auth.interfaces import PENDING, Authenticator, Decision, Identity, Pending
 from api_server.gateway.errors import NoRouteError, NoSuchDeviceError, RateLimitedError
@@ -21,22 +23,30 @@ __all__ = ["Gatekeeper"]
 _ALLOWED: Final = Decision.ALLOWED
 
 _NOTHING: Final = "nothing is served at this path"
+_UNKNOWN: Final = "the token is not known, or no longer valid"
+_SIGNED_OUT: Final = "you are not signed in any more; open the page again"
 
 
 class Gatekeeper:
     """Decides whether a request may go where it wants to.
 
     Args:
-        authenticator: source of identity.
+        authenticator: source of identity for programs.
+        browsers: source of identity for people's browsers; None where nobody can sign in.
     """
 
-    __slots__ = ("_authenticator",)
+    __slots__ = ("_authenticator", "_browsers")
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, browsers: BrowserSignIn | None = None) -> None:
         self._authenticator = authenticator
+        self._browsers = browsers
 
-    def identify_nowait(self, head: RequestHead) -> Identity | Pending:
+    def identify_nowait(self, head: RequestHead, route: Route | None = None) -> Identity | Pending:
         """Who asks; `PENDING` when only `identify` can tell.
+
+        Args:
+            head: of the request.
+            route: that it takes: a browser's cookie is good for one.
 
         Raises:
             UnauthenticatedError: nobody who is known.
@@ -44,29 +54,36 @@ class Gatekeeper:
         """
         presented = head.caller.credential
         if presented is None:
-            raise UnauthenticatedError("send an API token: Authorization: Bearer hp_...")
+            browsers, cookies = self._browsers, head.caller.cookies
+            if browsers is None or route is None or not cookies:
+                raise UnauthenticatedError("send an API token: Authorization: Bearer hp_...")
+            return _known(browsers.authenticate_nowait(cookies, route.target.realm), _SIGNED_OUT)
         try:
             return _known(self._authenticator.authenticate_nowait(presented.credential, address=head.caller.address))
         except TooManyAttemptsError as exc:
             raise RateLimitedError(exc.detail, retry_after=exc.retry_after) from exc
 
-    async def identify(self, head: RequestHead) -> Identity:
-        """Who asks.
+    async def identify(self, head: RequestHead, route: Route | None = None) -> Identity:
+        """Who asks; the arguments are those of `identify_nowait`.
 
         Raises:
             UnauthenticatedError: nobody who is known.
             RateLimitedError: and too often.
         """
-        identity = self.identify_nowait(head)
+        identity = self.identify_nowait(head, route)
         if identity is not PENDING:
             return identity
         presented = head.caller.credential
-        assert presented is not None
-        try:
-            found = await self._authenticator.authenticate(presented.credential, address=head.caller.address)
-        except TooManyAttemptsError as exc:
-            raise RateLimitedError(exc.detail, retry_after=exc.retry_after) from exc
-        known = _known(found)
+        if presented is None:
+            assert self._browsers is not None
+            assert route is not None
+            known = _known(await self._browsers.authenticate(head.caller.cookies, route.target.realm), _SIGNED_OUT)
+        else:
+            try:
+                found = await self._authenticator.authenticate(presented.credential, address=head.caller.address)
+            except TooManyAttemptsError as exc:
+                raise RateLimitedError(exc.detail, retry_after=exc.retry_after) from exc
+            known = _known(found)
         assert known is not PENDING
         return known
 
@@ -92,7 +109,7 @@ class Gatekeeper:
         raise NoSuchDeviceError(f"there is no device {target.device} in a team {target.team} of yours")
 
 
-def _known(identity: Identity | Pending | None) -> Identity | Pending:
+def _known(identity: Identity | Pending | None, otherwise: str = _UNKNOWN) -> Identity | Pending:
     if identity is None:
-        raise UnauthenticatedError("the token is not known, or no longer valid")
+        raise UnauthenticatedError(otherwise)
     return identity

@@ -356,6 +356,7 @@ class ClientConnection(asyncio.Protocol):
         realm: str | None = None,
         head_only: bool = False,
         added: bytes = b"",
+        password: bool = True,
     ) -> None:
         """Answer with an error."""
         core = self._core
@@ -364,7 +365,11 @@ class ClientConnection(asyncio.Protocol):
         now = core.clock.wall()
         if self.ticket is not None:
             self.ticket.status = error.status
-        self.write(problem_response(error, head_only=head_only, close=close, now=now, realm=realm, added=added))
+        self.write(
+            problem_response(
+                error, head_only=head_only, close=close, now=now, realm=realm, added=added, password=password
+            )
+        )
 
     def close(self) -> None:
         """End the connection once all is sent; a client that does not read it loses it in the end."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from api_server.auth.browsers import BrowserSignIn
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
@@ -66,6 +67,8 @@ class GatewayCore:
     """Runs what cannot be decided without waiting. The coroutine must not raise."""
     governor: Governor | None = None
     """Says how much may pass; None: as much as comes."""
+    browsers: BrowserSignIn | None = None
+    """Lets people's browsers in; None where nobody can sign in."""
     draining: bool = False
     known_sections: Memo[RequestFields] = field(default_factory=Memo)
     known_responses: Memo[ResponseHead] = field(default_factory=Memo)

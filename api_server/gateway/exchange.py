@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from api_server.auth.browsers import BrowserRedirect, BrowserSignIn
+from api_server.auth.errors import UnauthenticatedError
 from api_server.auth.interfaces import PENDING
 from api_server.gateway.answer import Answer
+from api_server.gateway.browsers import has_fetch_metadata, is_navigation, ticket_of
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.cors import CorsPolicy, read_preflight
 from api_server.gateway.errors import (
@@ -43,7 +46,7 @@ from api_server.gateway.errors import (
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
 from api_server.gateway.governor import Ticket
-from api_server.gateway.problems import preflight_response, redirect_response
+from api_server.gateway.problems import browser_response, preflight_response, redirect_response
 from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
@@ -159,12 +162,16 @@ class Exchange:
             # Not raised: it is kept with the fields, and would gather the frames of each request that it refuses.
             self._refuse(head.refusal)
             return
+        if core.browsers is not None and head.caller.credential is None and (ticket := ticket_of(head)) is not None:
+            self._connection.arm(NEVER)
+            self._task = core.spawn(self._let_in(core.browsers, ticket))
+            return
         try:
             self._check_size(head.fields.framing.length or 0)
             self._route = core.router.route(head.fields.host, head.target.path)
             if self._route is not None and self._route.target.cors is not None and self._apply(self._route.target.cors):
                 return
-            identity = core.gatekeeper.identify_nowait(head)
+            identity = core.gatekeeper.identify_nowait(head, self._route)
             if identity is not PENDING:
                 route = core.gatekeeper.admit(identity, self._route)
                 admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
@@ -184,6 +191,44 @@ class Exchange:
             self._connection.hold_ticket(ticket)
             return True
         return ticket
+
+    async def _let_in(self, browsers: BrowserSignIn, ticket: str) -> None:
+        """A browser comes back that has signed in."""
+        try:
+            redirect = await browsers.finish(ticket=ticket, cookies=self._head.caller.cookies)
+        except HomeportError as exc:
+            self._task = None
+            self._refuse(exc)
+        except Exception:
+            _log.exception("a sign-in failed", request=repr(self))
+            self._task = None
+            self._refuse(InternalError("the gateway failed; its log says how"))
+        else:
+            self._task = None
+            self._send_on(redirect)
+
+    def _send_to_sign_in(self) -> bool:
+        """Send a person's browser to sign in, if this is one; else False."""
+        browsers, route, target = self._core.browsers, self._route, self._head.target
+        if browsers is None or route is None or route.target.raw or not self._body.complete:
+            return False
+        if not is_navigation(self._head):
+            return False
+        asked = target.path if target.query is None else b"%b?%b" % (target.path, target.query)
+        host = self._head.fields.host.decode("ascii")
+        root = route.target.prefix.decode("ascii") + "/"
+        redirect = browsers.begin(host=host, target=asked.decode("ascii"), root=root, realm=route.target.realm)
+        if redirect is None:
+            return False
+        self._send_on(redirect)
+        return True
+
+    def _send_on(self, redirect: BrowserRedirect) -> None:
+        self._phase = _OVER
+        persistent = self._may_persist()
+        self._core.metrics.responses[303] += 1
+        self._connection.write(browser_response(redirect, close=not persistent, now=self._core.clock.wall()))
+        self._connection.finish(self._core.clock.monotonic(), persistent=persistent, unread=not self._body.complete)
 
     def _trusts_origin(self) -> bool:
         """Whether what forbids the request is that another site makes it, whose pages the route trusts."""
@@ -242,7 +287,7 @@ class Exchange:
         try:
             if not admitted:
                 gatekeeper, governor = self._core.gatekeeper, self._core.governor
-                identity = await gatekeeper.identify(self._head)
+                identity = await gatekeeper.identify(self._head, self._route)
                 route = gatekeeper.admit(identity, self._route)
                 if governor is not None:
                     self._take(await governor.admit(identity, route.target, self._head))
@@ -536,6 +581,9 @@ class Exchange:
             self._abandon(code)
             return
         self._drop(code)
+        unauthenticated = isinstance(error, UnauthenticatedError)
+        if unauthenticated and self._send_to_sign_in():
+            return
         connection, body = self._connection, self._body
         rest = body.remaining - len(self._held) if isinstance(body, LengthBody) else 0
         readable = body.complete or (
@@ -554,6 +602,8 @@ class Exchange:
             realm=realm,
             head_only=self._head.method == b"HEAD",
             added=self._answer.cors or b"",
+            # Whoever can sign in is not asked for a password by each script of a page.
+            password=not unauthenticated or self._core.browsers is None or not has_fetch_metadata(self._head),
         )
         if close or body.complete:
             connection.finish(self._core.clock.monotonic(), persistent=not close, unread=not body.complete)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.interfaces import Authenticator
 from api_server.backends import Backends
 from api_server.gateway.access import Gatekeeper
@@ -23,6 +24,7 @@ from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
+from api_server.gateway.places import GatewayPlaces
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
@@ -63,6 +65,7 @@ class Gateway:
         domain: parent of the host names that name a service; None for none.
         router: finds the routes other than those to devices; None for none.
         backends: that routes lead to; their idle streams are ended by the gateway's timer, too. None for none.
+        browsers: signs people's browsers in; None where nobody can sign in.
         registry: that shows the metrics; None for none.
         governor: says how much may pass; None: as much as comes.
     """
@@ -77,6 +80,7 @@ class Gateway:
         domain: str | None = None,
         router: Router | None = None,
         backends: Backends | None = None,
+        browsers: BrowserSignIn | None = None,
         registry: CollectorRegistry | None = None,
         governor: Governor | None = None,
     ) -> None:
@@ -88,7 +92,8 @@ class Gateway:
                 streams=partial(DeviceStreams, dialer),
                 others=router if router is not None else NoRoutes(),
             ),
-            gatekeeper=Gatekeeper(authenticator),
+            gatekeeper=Gatekeeper(authenticator, browsers),
+            browsers=browsers,
             dialer=dialer,
             clock=clock,
             wheel=TimerWheel(tick=_TICK, now=clock.monotonic()),
@@ -99,6 +104,8 @@ class Gateway:
             governor=governor,
         )
         self._backends = backends
+        self.places = GatewayPlaces(self._core.router)
+        """What its URLs lead to."""
         self._turned = clock.monotonic()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from api_server.auth.browsers import BrowserRedirect
 from api_server.auth.credentials import challenges
 from api_server.auth.errors import UnauthenticatedError
 from api_server.gateway.errors import UpgradeRequiredError
@@ -19,11 +20,18 @@ from api_server.limits.errors import QuotaExceededError
 from api_server.limits.headers import refusal_fields
 from common.errors import HomeportError
 
-__all__ = ["preflight_response", "problem_response", "redirect_response"]
+__all__ = ["browser_response", "preflight_response", "problem_response", "redirect_response"]
 
 
 def problem_response(
-    error: HomeportError, *, head_only: bool, close: bool, now: float, realm: str | None, added: bytes = b""
+    error: HomeportError,
+    *,
+    head_only: bool,
+    close: bool,
+    now: float,
+    realm: str | None,
+    added: bytes = b"",
+    password: bool = True,
 ) -> bytes:
     """`error` as a complete response.
 
@@ -33,6 +41,7 @@ def problem_response(
         now: seconds since the Unix epoch, for `Date`.
         realm: protection space of a 401; None for the gateway as a whole.
         added: lines more, each with its end.
+        password: a browser may ask its user for a password on a 401.
     """
     body = msgspec.json.encode(error.problem())
     lines = [
@@ -47,7 +56,8 @@ def problem_response(
     if error.retry_after is not None:
         lines.append(f"Retry-After: {max(0, math.ceil(error.retry_after))}")
     if isinstance(error, UnauthenticatedError):
-        lines += [f"WWW-Authenticate: {challenge}" for challenge in challenges(realm or "homeport")]
+        offered = challenges(realm or "homeport")
+        lines += [f"WWW-Authenticate: {challenge}" for challenge in (offered if password else offered[:1])]
     if isinstance(error, UpgradeRequiredError):
         lines.append("Upgrade: homeport-tcp, websocket")
     options = [*(["close"] if close else []), *(["Upgrade"] if isinstance(error, UpgradeRequiredError) else [])]
@@ -59,6 +69,21 @@ def problem_response(
 def redirect_response(location: bytes, *, close: bool, now: float) -> bytes:
     """A 308 to `location`, which is a path of ours."""
     lines = [*_start(308, now), f"Location: {location.decode('ascii')}", "Content-Length: 0"]
+    if close:
+        lines.append("Connection: close")
+    return _join(lines)
+
+
+def browser_response(redirect: BrowserRedirect, *, close: bool, now: float) -> bytes:
+    """A 303 that sends a browser on, on its way of signing in."""
+    lines = [
+        *_start(303, now),
+        f"Location: {redirect.url}",
+        *(f"Set-Cookie: {cookie}" for cookie in redirect.cookies),
+        "Cache-Control: no-store",
+        "Referrer-Policy: no-referrer",
+        "Content-Length: 0",
+    ]
     if close:
         lines.append("Connection: close")
     return _join(lines)

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from api_server.auth.browsers import GATEWAY_COOKIE
 from api_server.auth.credentials import Presented, presented
 from api_server.gateway.errors import (
     BadRequestError,
@@ -49,6 +50,8 @@ _MAX_LINE_REST: Final = 64
 _MAX_KEPT: Final = 8 * 1024
 """Bytes of a head that its connection keeps."""
 
+_GATEWAY_COOKIE: Final = GATEWAY_COOKIE.encode("ascii")
+
 _NOWHERE: Final = SplitTarget(None, b"/", None)
 
 
@@ -56,8 +59,10 @@ class Caller(NamedTuple):
     """Who asks, as the lines say that were cut out, and the connection they came on."""
 
     credential: Presented | None
+    cookies: str
+    """The gateway's own: of a person who signed in. Empty for none."""
     ambient: bool
-    """The credential is one that a browser adds by itself (HTTP Basic)."""
+    """What is shown is what a browser adds by itself: HTTP Basic, or those cookies."""
     address: str
     """Of the client, for limits."""
     lines: bytes
@@ -239,11 +244,13 @@ class RequestReader:
             refusal = _detached(exc)
         if fields.unexpected:
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
+        cookies = _gateway_cookies(carriers) if carriers and credential is None else ""
         client = self._client
         forwarded = client.forwarded(fields.host, fields.claims)
         return Caller(
             credential=credential,
-            ambient=credential is not None and _is_basic(carriers, credential),
+            cookies=cookies,
+            ambient=bool(cookies) or (credential is not None and _is_basic(carriers, credential)),
             address=client.original_address(fields.claims),
             lines=b"%b%b" % (_passed_on(carriers, credential, fields.options), forwarded) if carriers else forwarded,
             refusal=refusal,
@@ -269,6 +276,18 @@ def _detached(error: HomeportError) -> HomeportError:
     """The error without the frames that it was raised in: it may be kept for long."""
     error.__context__ = None
     return error.with_traceback(None)
+
+
+def _gateway_cookies(carriers: Iterable[Field]) -> str:
+    """The cookies that the gateway itself gave to a browser, as `Cookie` says them."""
+    found = [
+        cookie.strip(b" \t")
+        for name, value in carriers
+        if _GATEWAY_COOKIE in value and name.lower() == b"cookie"
+        for cookie in value.split(b";")
+        if _GATEWAY_COOKIE in cookie
+    ]
+    return b"; ".join(found).decode("latin-1") if found else ""
 
 
 def _is_basic(carriers: Iterable[Field], credential: Presented) -> bool:

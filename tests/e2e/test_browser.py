@@ -1,4 +1,6 @@
-"""The demo device's page in Chromium, through the gateway: the page, its event stream, its WebSocket, a download."""
+"""The demo device's page in Chromium, through the gateway: a person signs in on the way to it, and then the page, its
+event stream, its WebSocket, a download.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,20 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 
 @pytest.fixture(scope="module")
 def page(installation: Installation) -> Iterator[Page]:
-    """The demo page, opened as a person does: the browser asks for a password, which is the token."""
+    """The demo page, opened as a person does, who is sent to sign in and comes back to it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=tool("chromium"), args=ARGUMENTS)
-        context = browser.new_context(http_credentials={"username": "token", "password": installation.token})
+        context = browser.new_context()
         opened = context.new_page()
         problems: list[str] = []
         opened.on("pageerror", lambda error: problems.append(str(error)))
-        opened.goto(installation.url(installation.run["demo_device"], installation.run["demo_service"]))
+        url = installation.url(installation.run["demo_device"], installation.run["demo_service"])
+        opened.goto(url)
+        # The first person to sign in at a fresh installation is ADMIN of its team; test_console knows her, too.
+        opened.get_by_label("Name").fill("Ada Lovelace")
+        opened.get_by_label("E-mail").fill("ada@example.org")
+        opened.get_by_label("E-mail").press("Enter")
+        opened.wait_for_url(url)
         yield opened
         browser.close()
     assert problems == []
@@ -49,6 +57,21 @@ def test_a_download_is_complete(page: Page) -> None:
     expect(page.locator("#bytes-status")).to_contain_text("16,000,000 bytes in", timeout=60_000)
 
 
-def test_the_page_cannot_see_the_token(page: Page, installation: Installation) -> None:
+def test_g2_the_page_sees_nothing_of_who_signed_in(page: Page) -> None:
     expect(page.locator("#headers")).to_contain_text("Host")
-    assert installation.token not in page.content()
+    assert "homeport_" not in page.content()
+    assert "homeport" not in page.evaluate("document.cookie")
+
+
+def test_signing_out_at_the_console_ends_it_here(page: Page, installation: Installation) -> None:
+    here = page.url
+    [cookie] = [each for each in page.context.cookies() if each["name"].startswith("homeport_gateway_")]
+    assert here.endswith(cookie["path"] + "/")
+    console = page.context.new_page()
+    console.goto(f"{installation.run['api']}/device")
+    signed_out = console.evaluate(
+        "fetch('/api/auth/logout', {method: 'POST', headers: {'X-Homeport-CSRF': '1'}}).then(answer => answer.status)"
+    )
+    assert signed_out == 200
+    page.goto(here)
+    expect(page.get_by_label("E-mail")).to_be_visible()

@@ -7,6 +7,7 @@ at once.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from api_server.auth.interfaces import Identity
@@ -66,7 +67,7 @@ class SessionAuthenticator:
         Raises:
             DatabaseError: it cannot be told.
         """
-        found = await self._find(header)
+        found = await self.find(header)
         return None if found is None else found[1]
 
     async def session_of(self, header: str) -> LiveSession | None:
@@ -75,24 +76,51 @@ class SessionAuthenticator:
         Raises:
             DatabaseError: it cannot be told.
         """
-        found = await self._find(header)
+        found = await self.find(header)
         return None if found is None else found[0]
+
+    async def find(self, header: str) -> tuple[LiveSession, Identity] | None:
+        """The session that the cookies of a request show, and whose it is.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        secret = self._cookies.read_session(header)
+        if secret is None:
+            return None
+        key = hash_session(secret)
+        return await self._look(key, lambda now: self._store.live_session(key, now))
+
+    def identity_of_nowait(self, session: str) -> Identity | None:
+        """Whose session has that id, if that is known without waiting."""
+        known = self._known.get(session, self._clock.monotonic())
+        return None if known is None else known[1]
+
+    async def identity_of(self, session: str) -> Identity | None:
+        """Whose session has that id; None when there is none, or not any more.
+
+        Args:
+            session: its id, which opens nothing: whoever asks has to know that it may be asked for.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        found = await self._look(session, lambda now: self._store.session_by_id(session, now))
+        return None if found is None else found[1]
 
     def forget(self) -> None:
         """A session has ended: look again."""
         self._known.forget()
 
-    async def _find(self, header: str) -> tuple[LiveSession, Identity] | None:
-        secret = self._cookies.read_session(header)
-        if secret is None:
-            return None
-        key = hash_session(secret)
+    async def _look(
+        self, key: str, ask: Callable[[float], Awaitable[LiveSession | None]]
+    ) -> tuple[LiveSession, Identity] | None:
         asked_at, generation = self._clock.monotonic(), self._known.generation
         known = self._known.get(key, asked_at)
         if known is not None:
             return known
         now = self._clock.wall()
-        session = await self._store.live_session(key, now)
+        session = await ask(now)
         if session is None:
             return None
         found = (session, await self._identify(session))

@@ -46,7 +46,7 @@ class LoginQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Query of the login."""
 
     return_to: Annotated[
-        str, Meta(max_length=512, description="Path of this site to show afterwards: `/devices?page=2`.")
+        str, Meta(max_length=2048, description="Path of this site to show afterwards: `/devices?page=2`.")
     ] = "/"
 
 

@@ -6,6 +6,8 @@ HomeportError
     ├── CallbackReplayedError         400 callback_replayed        this answer of the provider was used before
     ├── UserDisabledError             403 user_disabled            somebody locked this person out
     ├── LogoutTokenReplayedError      400 logout_token_replayed    this logout token was used before
+    ├── TicketRefusedError            400 ticket_refused           a way into a page of the gateway that is not good
+    ├── NothingToSignInToError        404 no_such_place            no page of the gateway that the person may see
     └── SignInSessionNotFoundError    404 no_such_sign_in_session  no session of one's own with that id
 """
 
@@ -18,9 +20,11 @@ from common.errors import HomeportError
 __all__ = [
     "CallbackReplayedError",
     "LogoutTokenReplayedError",
+    "NothingToSignInToError",
     "SignInError",
     "SignInNotConfiguredError",
     "SignInSessionNotFoundError",
+    "TicketRefusedError",
     "UserDisabledError",
 ]
 
@@ -59,6 +63,22 @@ class LogoutTokenReplayedError(SignInError):
     code: ClassVar[str] = "logout_token_replayed"
     status: ClassVar[int] = 400
     title: ClassVar[str] = "This logout token was used before"
+
+
+class TicketRefusedError(SignInError):
+    """A way into a page of the gateway that is not good: too old, used before, or of another browser."""
+
+    code: ClassVar[str] = "ticket_refused"
+    status: ClassVar[int] = 400
+    title: ClassVar[str] = "Open the page again"
+
+
+class NothingToSignInToError(SignInError):
+    """No page of the gateway, or none of a team of the person: never told apart."""
+
+    code: ClassVar[str] = "no_such_place"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "Nothing is served there"
 
 
 class SignInSessionNotFoundError(SignInError):

@@ -131,6 +131,10 @@ class SignInStore(Protocol):
         """The session, if it may be used: not ended, expired or idle for too long, its user not locked out."""
         ...
 
+    async def session_by_id(self, session: str, now: float) -> LiveSession | None:
+        """The same, found by its id."""
+        ...
+
     async def seen(self, session: str, now: float) -> None:
         """Write down that a session was used."""
         ...

@@ -46,7 +46,7 @@ __all__ = ["CALLBACK_PATH", "Redirect", "SignInService", "check_return_to"]
 
 CALLBACK_PATH: Final = "/api/auth/callback"
 
-_RETURN_TO = re.compile(r"/(?!/)[!-\[\]-~]{0,511}", re.ASCII)
+_RETURN_TO = re.compile(r"/(?!/)[!-\[\]-~]{0,2047}", re.ASCII)
 """A path of this site: printable ASCII without a backslash, which browsers take for a slash, not beginning with two."""
 
 _RECORDED = (CallbackReplayedError, CodeRefusedError, InvalidCallbackError, InvalidIdTokenError, UserDisabledError)

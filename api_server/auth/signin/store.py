@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.audit.interfaces import AuditLog
@@ -149,8 +149,14 @@ class DatabaseSignInStore:
         return team
 
     async def live_session(self, secret_hash: str, now: float) -> LiveSession | None:
+        return await self._live(user_sessions.c.secret_hash == secret_hash, now)
+
+    async def session_by_id(self, session: str, now: float) -> LiveSession | None:
+        return await self._live(user_sessions.c.id == session, now)
+
+    async def _live(self, which: ColumnElement[bool], now: float) -> LiveSession | None:
         async def work(tx: AsyncConnection) -> LiveSession | None:
-            row = (await tx.execute(_LIVE.where(user_sessions.c.secret_hash == secret_hash))).first()
+            row = (await tx.execute(_LIVE.where(which))).first()
             if row is None or row.expires_at <= now or row.last_seen_at + row.idle_seconds <= now:
                 return None
             return LiveSession(

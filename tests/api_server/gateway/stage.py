@@ -20,6 +20,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.errors import TooManyAttemptsError
 from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.backends import Backends
@@ -244,6 +245,7 @@ class Stage:
         backends: Backends | None = None,
         governor: Governor | None = None,
         clock: FakeClock | None = None,
+        browsers: BrowserSignIn | None = None,
         **services: Service,
     ) -> None:
         self.clock = clock if clock is not None else FakeClock()
@@ -253,6 +255,7 @@ class Stage:
         self.authenticator = FakeAuthenticator()
         self.pool = pool if pool is not None else StreamPool()
         self.backends = backends
+        self._browsers = browsers
         self.limits = limits if limits is not None else GatewayLimits()
         self._domain = domain
         self._router = router
@@ -276,6 +279,7 @@ class Stage:
             domain=self._domain,
             router=self._router(self.dialer) if self._router is not None else None,
             backends=self.backends,
+            browsers=self._browsers,
             registry=self.registry,
             governor=self._governor,
         )

@@ -76,10 +76,14 @@ class MemorySignInStore:
         return SignedIn(user=user, session=session_id, claimed=None)
 
     async def live_session(self, secret_hash: str, now: float) -> LiveSession | None:
+        named = [each for each, kept in self.sessions.items() if kept.new.secret_hash == secret_hash]
+        return await self.session_by_id(named[0] if named else "", now)
+
+    async def session_by_id(self, session: str, now: float) -> LiveSession | None:
         self._answer()
         self.asked += 1
         for session_id, kept in self.sessions.items():
-            if kept.new.secret_hash == secret_hash and self._lives(kept, now):
+            if session_id == session and self._lives(kept, now):
                 return LiveSession(
                     id=session_id,
                     user=next(user for user in self.users.values() if user.id == kept.user),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +10,14 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 
+from api_server.auth.browsers import Places
 from api_server.auth.oidc import Client, RelyingParty
 from api_server.auth.signin.authenticator import SessionAuthenticator
 from api_server.auth.signin.cookie_keys import CookieKeys, new_cookie_key
 from api_server.auth.signin.cookies import Cookies
 from api_server.auth.signin.endpoints import SignInEndpoints
+from api_server.auth.signin.gateway import GatewaySignIn
+from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
 from api_server.auth.signin.service import CALLBACK_PATH, SignInService
 from api_server.teams.roles import Role
 from common.crypto.session_tokens import SessionTokenSigner
@@ -86,6 +89,8 @@ class Stage:
     cookies: Cookies
     sessions: SessionAuthenticator
     clock: FakeClock
+    gateway: GatewaySignIn
+    """Signs in on pages of the gateway."""
     exit: AsyncExitStack = field(repr=False)
 
     async def browser(self) -> Browser:
@@ -108,8 +113,10 @@ async def staged(
     idle: float = 3600,
     lifetime: float = 86400,
     keys: CookieKeys | None = None,
+    places: Places | None = None,
+    gateway: Callable[[], str] = lambda: "http://gateway.test",
 ) -> AsyncIterator[Stage]:
-    """The stage, for as long as the block runs."""
+    """The stage, for as long as the block runs; with `places` people can sign in at a gateway, too."""
     clock, provider, store = FakeClock(NOW), FakeProvider(), MemorySignInStore()
     teams = FakeTeams({TeamId("home"): Role.DEVELOPER})
     keys = keys if keys is not None else CookieKeys(new_cookie_key())
@@ -129,13 +136,25 @@ async def staged(
         lifetime=lifetime,
     )
     endpoints = SignInEndpoints(service, cookies, sessions, teams, teams)
+    at_gateway = GatewaySignIn(
+        configured=configured,
+        keys=keys,
+        store=store,
+        sessions=sessions,
+        clock=clock,
+        console=lambda: here[0],
+        gateway=gateway,
+        fixed=False,
+        domain=None,
+    )
+    more = [] if places is None else GatewaySignInEndpoints(at_gateway, places).routes()
     async with (
         AsyncExitStack() as exit_stack,
-        running_api(signer, sign_in=endpoints, sessions=sessions) as api,
+        running_api(signer, sign_in=endpoints, sessions=sessions, more=more) as api,
     ):
         here.append(api.url)
         async with exit_stack:
-            yield Stage(api, provider, store, teams, cookies, sessions, clock, exit_stack)
+            yield Stage(api, provider, store, teams, cookies, sessions, clock, at_gateway, exit_stack)
 
 
 def parameters(url: str) -> dict[str, str]:
