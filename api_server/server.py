@@ -63,6 +63,7 @@ from api_server.relay import (
     StreamPool,
 )
 from api_server.rest import rest_routes
+from api_server.routing.health import HealthChecks, ServiceProbe
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
 from api_server.routing.targets import TargetMaker
@@ -187,6 +188,7 @@ class ApiServer:
         )
         BackendMetrics(self._backends, self.registry)
         presence = DevicePresence()
+        self._health_checks = HealthChecks(ServiceProbe(dialer), clock.monotonic)
         self.routes = RouteTable(
             self._database,
             DeviceBook(),
@@ -199,6 +201,7 @@ class ApiServer:
                 clock=clock,
             ),
             presence,
+            self._health_checks,
         )
         """The routes that this gateway knows."""
         self.feed.add(presence)
@@ -295,6 +298,7 @@ class ApiServer:
             self._usage.run,
             self._checkpoints.run,
             self.routes.run,
+            self._health_checks.run,
             self._sign_in.service.run,
         ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
