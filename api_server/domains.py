@@ -32,6 +32,7 @@ from api_server.limits.limiter import Limiter
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
 from api_server.outbound.policy import TargetPolicy
+from api_server.provider_tokens.ending import EndedConnections
 from api_server.rest import Endpoints
 from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
@@ -90,6 +91,8 @@ class Domains:
         token_lifetime: float,
         token_max_lifetime: float,
     ) -> None:
+        self.database = database
+        self.audit = audit
         self.envelope = envelope
         """What every domain seals with."""
         self.records = DatabaseRecordStore(database, clock)
@@ -112,9 +115,8 @@ class Domains:
             envelope=envelope,
             clock=clock,
         )
-        self.teams = TeamService(
-            database, audit, accounts, changes, clock, team_enders=(self.limits, usage, self.routes)
-        )
+        team_enders = (self.limits, usage, self.routes, EndedConnections(self.records))
+        self.teams = TeamService(database, audit, accounts, changes, clock, team_enders=team_enders)
         self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
         issuer = TokenIssuer(

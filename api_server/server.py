@@ -47,10 +47,12 @@ from api_server.http.application import RestApplication
 from api_server.http.metrics import RestMetrics
 from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
+from api_server.leases.store import DatabaseLeases
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.shared import counter_at
 from api_server.outbound.outbound import Outbound
+from api_server.provider_tokens.pace import Pace
 from api_server.relay import (
     Absence,
     DialerUpdates,
@@ -162,7 +164,21 @@ class ApiServer:
             token_lifetime=settings.session_token_lifetime,
             token_max_lifetime=settings.session_token_max_lifetime,
         )
-        self._connections = Connections(settings.providers, self._outbound.http, clock)
+        self._connections = Connections(
+            settings.providers,
+            self._outbound.http,
+            clock,
+            database=self._database,
+            records=self.domains.records,
+            leases=DatabaseLeases(self._database, clock),
+            envelope=self._envelope,
+            audit=self._audit,
+            changes=self.domains.changes,
+            cookie_keys=self._sign_in.cookie_keys,
+            secure=settings.public_url is not None and settings.public_url.startswith("https:"),
+            base_url=lambda: self.api_url if settings.public_url is None else origin_of(settings.public_url),
+            pace=Pace(burst=settings.hand_out_burst, interval=settings.hand_out_interval),
+        )
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -282,6 +298,7 @@ class ApiServer:
         await self.domains.limit_watch.load()
         self._exit.push_async_callback(self._outbound.aclose)
         self._exit.push_async_callback(self._sign_in.aclose)
+        self._exit.push_async_callback(self._connections.aclose)
         await self._sign_in.prepare()
         # The last entries of this process are signed by it, too.
         self._exit.push_async_callback(self._checkpoints.sign)

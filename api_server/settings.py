@@ -137,6 +137,11 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         Meta(description="Providers whose tokens people may have kept here; NAME is what they are called in paths."),
     ] = msgspec.field(default_factory=dict)
 
+    hand_out_burst: Annotated[
+        int, Meta(ge=1, le=100_000, description="Access tokens of one connection that one caller is handed at once.")
+    ] = 60
+    hand_out_interval: Annotated[Seconds, Meta(description="Time after which that caller is handed one more.")] = 1.0
+
     session_token_lifetime: Annotated[
         Seconds, Meta(description="Life of a session token when the request names none.")
     ] = 24 * 3600.0

@@ -69,6 +69,8 @@ TABLE: Final = (
     Row("sessions", "close those of own devices", (Action.SESSIONS_CLOSE_OWN,), _DEVELOPERS),
     Row("services", "call a device's services", (Action.GATEWAY_CALL,), _DEVELOPERS),
     Row("provider tokens", "see providers, and own connections", (Action.PROVIDER_TOKENS_READ,), _ALL),
+    Row("provider tokens", "connect and disconnect for oneself", (Action.PROVIDER_TOKENS_CONNECT,), _DEVELOPERS),
+    Row("provider tokens", "get access tokens of own connections", (Action.PROVIDER_TOKENS_USE,), _DEVELOPERS),
     Row("routes", "see", (Action.ROUTES_READ,), _ALL),
     Row("routes", "create", (Action.ROUTES_CREATE,), _DEVELOPERS),
     Row("routes", "change", (Action.ROUTES_CHANGE,), _MANAGERS),

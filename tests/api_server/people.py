@@ -27,6 +27,7 @@ from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.auth.signin.tables import users
 from api_server.changes.feed import ChangeFeed
+from api_server.connections import Connections
 from api_server.db.database import Database
 from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
@@ -55,7 +56,7 @@ from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
-from tests.api_server.provider_tokens.nobody import no_connections
+from tests.api_server.provider_tokens.stage import Wiring, connections_over
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
 
@@ -82,6 +83,7 @@ class Home:
 
     database: Database
     domains: Domains
+    connections: Connections
     memberships: DatabaseMemberships
     audit: RecordedAudit
     """What was written down, unless the stage was given another audit log."""
@@ -167,6 +169,7 @@ async def running_domains(
     *,
     audit: AuditLog | None = None,
     targets: TargetPolicy | None = None,
+    wiring: Wiring | None = None,
 ) -> AsyncIterator[Home]:
     """The domains over `database` and everything else that the REST API serves, until the block ends.
 
@@ -175,6 +178,7 @@ async def running_domains(
         signer: of session tokens.
         audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
         targets: which URLs may be named; by default none of the inside.
+        wiring: of provider tokens; by default nobody can connect anything.
     """
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
@@ -196,13 +200,14 @@ async def running_domains(
         token_lifetime=DAY,
         token_max_lifetime=366 * DAY,
     )
+    connections = connections_over(domains, clock, wiring)
     await memberships.prepare(HOME)
     registry = CollectorRegistry()
     hub, sessions = EventHub(metrics=EventMetrics(registry), max_followers=10), FakeStore()
     routes = rest_routes(
         nobody_signs_in(clock),
         *domains.endpoints,
-        *no_connections(clock).endpoints,
+        *connections.endpoints,
         AuditEndpoints(AuditStore(database)),
         EventEndpoints(hub),
         HealthEndpoints(Readiness(relay, database, clock), registry),
@@ -211,6 +216,7 @@ async def running_domains(
     home = Home(
         database=database,
         domains=domains,
+        connections=connections,
         memberships=memberships,
         audit=recorded,
         changes=changes,
@@ -232,5 +238,6 @@ async def running_domains(
             home.http = http
             yield home
     finally:
+        await connections.aclose()
         hub.close()
         await server.close()

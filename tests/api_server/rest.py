@@ -54,7 +54,7 @@ from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
-from tests.api_server.provider_tokens.nobody import no_connections
+from tests.api_server.provider_tokens.stage import connections_over
 
 ADMIN = new_api_token()
 VIEWER = new_api_token()
@@ -226,7 +226,7 @@ async def running_api(
             HealthEndpoints(readiness, registry),
             SessionEndpoints(store, domains.devices, domains.journal),
             *domains.endpoints,
-            *no_connections(clock).endpoints,
+            *connections_over(domains, clock).endpoints,
         )
         logs = io.StringIO()
         application = RestApplication(

@@ -22,7 +22,7 @@ from common.secret import Secret
 
 __all__ = ["CookieKeys", "Purpose", "ensure_cookie_keys", "new_cookie_key"]
 
-Purpose = Literal["csrf", "gateway_session", "gateway_ticket", "session", "transaction"]
+Purpose = Literal["connect", "csrf", "gateway_session", "gateway_ticket", "session", "transaction"]
 
 _LENGTH = 32
 """Bytes of a key."""

@@ -66,7 +66,12 @@ async def home(fresh_database: FreshDatabase, signer: SessionTokenSigner) -> Asy
 async def fire(home: Home, route: Route, who: Person | None, *, team: TeamId = HOME) -> tuple[int, str | None]:
     """A request to `route` about `team`; status and code of the answer."""
     path = route.path.replace("{team}", team).replace("{user}", "nobody" if who is None else who.id)
-    path = path.replace("{id}", "none").replace("{token_id}", "none").replace("{kind}", "token")
+    path = (
+        path.replace("{id}", "none")
+        .replace("{token_id}", "none")
+        .replace("{provider}", "none")
+        .replace("{kind}", "token")
+    )
     wanted = {"team": team, "user_code": "BCDF-GHJK"}
     query = {name: value for name, value in wanted.items() if name in _fields(route.parameters.get("query"))}
     options: dict[str, Any] = {"params": query}
