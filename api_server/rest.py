@@ -22,6 +22,7 @@ from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
+from api_server.tokens.endpoints import ApiTokenEndpoints
 from api_server.usage.endpoints import UsageEndpoints
 
 __all__ = ["Endpoints", "rest_document", "rest_routes"]
@@ -52,6 +53,7 @@ def rest_document() -> dict[str, Any]:
         DeviceEndpoints(absent),
         LimitEndpoints(absent, absent),
         UsageEndpoints(absent),
+        ApiTokenEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
         RouteEndpoints(absent),
         UpstreamSecretEndpoints(absent),

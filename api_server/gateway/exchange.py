@@ -173,6 +173,7 @@ class Exchange:
                 return
             identity = core.gatekeeper.identify_nowait(head, self._route)
             if identity is not PENDING:
+                self._connection.caller = identity
                 route = core.gatekeeper.admit(identity, self._route)
                 admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
                 if admitted and self._begin_at_once(route):
@@ -288,6 +289,7 @@ class Exchange:
             if not admitted:
                 gatekeeper, governor = self._core.gatekeeper, self._core.governor
                 identity = await gatekeeper.identify(self._head, self._route)
+                self._connection.caller = identity
                 route = gatekeeper.admit(identity, self._route)
                 if governor is not None:
                     self._take(await governor.admit(identity, route.target, self._head))

@@ -42,14 +42,18 @@ from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.outbound.policy import TargetPolicy
+from api_server.programs import Programs
 from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.roles import Role, actions_of, installation_actions_of
 from api_server.teams.store import TeamStore
+from api_server.tokens.keys import TokenKeys
 from common.crypto.envelope import Envelope
+from common.crypto.key_lines import new_key_line
 from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
+from common.guesses import GuessLimiter
 from common.ids import TeamId, new_id
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
@@ -61,6 +65,7 @@ from tests.api_server.provider_tokens.stage import Wiring, connections_over
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
 
 DAY = 24 * 3600.0
+TOKEN_KEYS = TokenKeys(new_key_line())
 TUNNEL = "ws://relay.test/tunnel"
 
 
@@ -88,6 +93,8 @@ class Home:
     audit: RecordedAudit
     """What was written down, unless the stage was given another audit log."""
     changes: RecordedChanges
+    programs: Programs
+    """What knows the API tokens that are made here."""
     relay: FakeRelay
     sessions: FakeStore
     """Who is connected: nobody, until a test says so."""
@@ -140,7 +147,9 @@ class Home:
     # Authenticator
 
     def authenticate_nowait(self, credential: Secret, *, address: str) -> Identity | Pending | None:
-        return PENDING
+        if credential.reveal() in {PROGRAM.token.reveal(), *self.people}:
+            return PENDING
+        return self.programs.authenticator.authenticate_nowait(credential, address=address)
 
     async def authenticate(self, credential: Secret, *, address: str) -> Identity | None:
         shown = credential.reveal()
@@ -151,7 +160,7 @@ class Home:
             )
         person = self.people.get(shown)
         if person is None:
-            return None
+            return await self.programs.authenticator.authenticate(credential, address=address)
         roles = await self.memberships.teams_of(person.id)
         return Identity(
             kind="user",
@@ -170,6 +179,7 @@ async def running_domains(
     audit: AuditLog | None = None,
     targets: TargetPolicy | None = None,
     wiring: Wiring | None = None,
+    api_token_max_lifetime: float = 0.0,
 ) -> AsyncIterator[Home]:
     """The domains over `database` and everything else that the REST API serves, until the block ends.
 
@@ -179,6 +189,7 @@ async def running_domains(
         audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
         targets: which URLs may be named; by default none of the inside.
         wiring: of provider tokens; by default nobody can connect anything.
+        api_token_max_lifetime: seconds, of any API token; 0 for no limit.
     """
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
@@ -197,12 +208,26 @@ async def running_domains(
         limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
         tunnel_url=TUNNEL,
         public_url=lambda: "http://api.test",
+        token_keys=TOKEN_KEYS,
+        api_token_max_lifetime=api_token_max_lifetime,
         token_lifetime=DAY,
         token_max_lifetime=366 * DAY,
     )
     connections = connections_over(domains, clock, wiring)
     await memberships.prepare(HOME)
     registry = CollectorRegistry()
+    programs = Programs(
+        database=database,
+        feed=changes.feed,
+        changes=changes,
+        memberships=memberships,
+        keys=TOKEN_KEYS,
+        administration=None,
+        guesses=GuessLimiter(),
+        clock=clock,
+        registry=registry,
+    )
+    await changes.feed.poll()
     hub, sessions = EventHub(metrics=EventMetrics(registry), max_followers=10), FakeStore()
     routes = rest_routes(
         nobody_signs_in(clock),
@@ -220,6 +245,7 @@ async def running_domains(
         memberships=memberships,
         audit=recorded,
         changes=changes,
+        programs=programs,
         relay=relay,
         sessions=sessions,
         hub=hub,

@@ -43,8 +43,10 @@ from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.tables import teams
+from api_server.tokens.keys import TokenKeys
 from common.crypto.api_tokens import new_api_token
 from common.crypto.envelope import Envelope
+from common.crypto.key_lines import new_key_line
 from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
@@ -161,6 +163,8 @@ async def _domains(
                 limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
                 tunnel_url="ws://relay/tunnel",
                 public_url=lambda: "http://api.test",
+                token_keys=TokenKeys(new_key_line()),
+                api_token_max_lifetime=0,
                 token_lifetime=3600,
                 token_max_lifetime=86400,
             )
