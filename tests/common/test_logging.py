@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -133,6 +134,7 @@ def test_no_credential_leaves_wherever_it_stands(form: Format) -> None:
         ("redis://user:p4ss@host/0", "redis://user:***@host/0"),
         ("postgresql+psycopg://u:p4ss@host/db?x=1", "postgresql+psycopg://u:***@host/db?x=1"),
     ],
+    ids=map(str, itertools.count()),  # what is masked has no place in a name
 )
 def test_what_is_masked(text: str, masked: str) -> None:
     assert mask(text) == masked

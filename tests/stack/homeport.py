@@ -222,7 +222,7 @@ def agent(
     if certificate is not None:
         settings["HOMEPORT_CA_FILE"] = str(certificate.certificate)
     with _process("agent", arguments, folder, ready, {**settings, **(environment or {})}, log=name) as process:
-        process.wait_for_file(ready)
+        process.wait_until_connected(ready)
         yield Agent(process, device)
 
 

@@ -93,7 +93,7 @@ class Installation:
             arguments += ["--service", f"{service}={url}"]
         environment = {"HOMEPORT_READY_FILE": str(ready)}
         with Process(name, [command(), "agent", *arguments], folder=self.folder, environment=environment) as process:
-            process.wait_for_file(ready)
+            process.wait_until_connected(ready)
             yield process
 
 

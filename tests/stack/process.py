@@ -137,6 +137,15 @@ class Process:
         assert isinstance(answer, dict)
         return answer
 
+    def wait_until_connected(self, path: Path) -> None:
+        """Return once an agent has a tunnel. Its file at `path` is there as soon as it dials, and on a busy machine it
+        has not connected by then.
+
+        Raises:
+            ProcessFailedError: as of `wait_for_file`.
+        """
+        self.wait_until(lambda: self.wait_for_file(path)["connected"] is True, "connected")
+
     def wait(self, *, seconds: float = 30.0) -> int:
         """Its exit code, once it has ended.
 

@@ -88,6 +88,7 @@ def test_two_different_tokens_are_refused(headers: list[tuple[bytes, bytes]]) ->
         b"x=%68%70_" + TOKEN[3:],
         b"Bearer%20" + TOKEN,
     ],
+    ids=["token", "bare", "among others", "pairing token", "escaped", "more of it escaped", "with a scheme"],
 )
 def test_a_token_in_the_query_is_refused(query: bytes) -> None:
     for headers in ([], [(b"X-API-Key", TOKEN)]):

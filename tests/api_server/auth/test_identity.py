@@ -56,7 +56,7 @@ def test_a2_another_team_is_unknown_whatever_the_reach() -> None:
         (Reach(tags=frozenset({"v2", "v1"}), devices=frozenset({"cam"})), {PRICES, CAM}),
         (Reach(tags=frozenset({"prices", "cam"})), set()),
     ],
-    ids=str,
+    ids=["nothing", "a device", "no such device", "a route", "two routes", "a tag", "a tag and a device", "names"],
 )
 def test_t2_a_reach_covers_what_it_names_and_nothing_else(reach: Reach, covered: set[Target]) -> None:
     found = caller(reach, Action.GATEWAY_CALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -41,6 +42,7 @@ KEY = f"X-API-Key: {ADMIN.reveal()}\r\n"
         f"POST / HTTP/1.1\r\nHost: x\r\n{KEY}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(),
         f"POST / HTTP/1.1\r\nHost: x\r\n{KEY}Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n".encode(),
     ],
+    ids=map(str, itertools.count()),  # the canary is another in each process, and has no place in a name
 )
 async def test_what_is_not_http_is_a_400_that_quotes_nothing(
     signer: SessionTokenSigner, request_bytes: bytes, caplog: pytest.LogCaptureFixture

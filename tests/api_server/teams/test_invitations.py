@@ -147,7 +147,9 @@ async def test_a2_an_invitation_of_another_team_does_not_exist(home: Home) -> No
 
 
 @pytest.mark.parametrize(
-    "token", ["", "x", "hpi_", "hpi_" + "0" * 49, "hp_" + "0" * 49, new_token(INVITATION_TOKEN_PREFIX).reveal()]
+    "token",
+    ["", "x", "hpi_", "hpi_" + "0" * 49, "hp_" + "0" * 49, new_token(INVITATION_TOKEN_PREFIX).reveal()],
+    ids=["empty", "text", "prefix", "no checksum", "of another kind", "another"],
 )
 async def test_a_token_that_is_another_is_not_told_from_none(home: Home, token: str) -> None:
     ann = await home.person("ann", home=Role.ADMIN)

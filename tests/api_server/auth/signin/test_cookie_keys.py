@@ -41,6 +41,7 @@ def test_each_purpose_and_each_key_is_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["x" * 44, "A" * 42, "A" * 43, "not base64url at all!", "AAAA\n" * 20, new_cookie_key().reveal() + "\nshort"],
+    ids=["text", "short", "weak", "no base64url", "several short", "the second short"],
 )
 def test_what_is_no_key(tmp_path: Path, text: str) -> None:
     with pytest.raises(KeyFileError) as caught:
