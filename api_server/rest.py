@@ -16,13 +16,13 @@ from api_server.health.endpoints import HealthEndpoints
 from api_server.http.openapi import openapi_document
 from api_server.http.reference import ReferenceEndpoints
 from api_server.http.routes import Route
+from api_server.inspector.endpoints import InspectorEndpoints
 from api_server.limits.endpoints import LimitEndpoints
 from api_server.provider_tokens.endpoints import ProviderEndpoints
 from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
-from api_server.tokens.endpoints import ApiTokenEndpoints
 from api_server.usage.endpoints import UsageEndpoints
 
 __all__ = ["Endpoints", "rest_document", "rest_routes"]
@@ -48,16 +48,16 @@ def rest_document() -> dict[str, Any]:
     routes = rest_routes(
         SignInEndpoints(absent, absent, absent, absent, absent),
         GatewaySignInEndpoints(absent, absent),
+        InspectorEndpoints(absent, absent, absent, database=absent, audit=absent, process=absent),
         ConsoleEndpoints(),
         TeamEndpoints(absent, absent),
         DeviceEndpoints(absent),
         LimitEndpoints(absent, absent),
         UsageEndpoints(absent),
-        ApiTokenEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
+        ProviderEndpoints(absent),
         RouteEndpoints(absent),
         UpstreamSecretEndpoints(absent),
-        ProviderEndpoints(absent, absent, absent),
         AuditEndpoints(absent),
         EventEndpoints(absent),
         HealthEndpoints(absent, absent),

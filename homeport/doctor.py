@@ -38,7 +38,6 @@ _SECRETS = (
     "internal-key",
     "session-signing-keys.json",
     "audit-signing-keys.json",
-    "api-token-keys",
     "keyring.json",
     "demo/session-token",
 )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from api_server.auth.browsers import BrowserSignIn
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.governor import Governor
+from api_server.gateway.inspection import Recorder
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.memo import Memo
 from api_server.gateway.metrics import GatewayMetrics
@@ -69,6 +70,8 @@ class GatewayCore:
     """Says how much may pass; None: as much as comes."""
     browsers: BrowserSignIn | None = None
     """Lets people's browsers in; None where nobody can sign in."""
+    recorder: Recorder | None = None
+    """Is told of requests to routes that are inspected; None for nobody."""
     draining: bool = False
     known_sections: Memo[RequestFields] = field(default_factory=Memo)
     known_responses: Memo[ResponseHead] = field(default_factory=Memo)

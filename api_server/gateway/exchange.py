@@ -27,7 +27,7 @@ import structlog
 
 from api_server.auth.browsers import BrowserRedirect, BrowserSignIn
 from api_server.auth.errors import UnauthenticatedError
-from api_server.auth.interfaces import PENDING
+from api_server.auth.interfaces import PENDING, Identity
 from api_server.gateway.answer import Answer
 from api_server.gateway.browsers import has_fetch_metadata, is_navigation, ticket_of
 from api_server.gateway.core import GatewayCore
@@ -46,12 +46,13 @@ from api_server.gateway.errors import (
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
 from api_server.gateway.governor import Ticket
+from api_server.gateway.inspection import Recording
 from api_server.gateway.problems import browser_response, preflight_response, redirect_response
 from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
 from api_server.gateway.splice import Splice
-from api_server.gateway.targets import ServiceStream
+from api_server.gateway.targets import ServiceStream, Target
 from api_server.gateway.timers import NEVER
 from api_server.gateway.websocket import WebSocketSplice
 from common.errors import HomeportError
@@ -110,6 +111,7 @@ class Exchange:
         "_phase",
         "_raw",
         "_received",
+        "_recording",
         "_route",
         "_stream",
         "_task",
@@ -136,6 +138,8 @@ class Exchange:
         self._added = b""
         """Lines that show the upstream credential."""
         self._stream: ServiceStream | None = None
+        self._recording: Recording | None = None
+        """Of a route that is inspected."""
         self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
         self._phase = _SEEKING
@@ -173,8 +177,9 @@ class Exchange:
                 return
             identity = core.gatekeeper.identify_nowait(head, self._route)
             if identity is not PENDING:
-                self._connection.caller = identity
                 route = core.gatekeeper.admit(identity, self._route)
+                if route.target.inspect:
+                    self._watch(route.target, identity)
                 admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
                 if admitted and self._begin_at_once(route):
                     return
@@ -192,6 +197,17 @@ class Exchange:
             self._connection.hold_ticket(ticket)
             return True
         return ticket
+
+    def _watch(self, target: Target, identity: Identity) -> None:
+        """The route is inspected."""
+        if self._core.recorder is not None and self._recording is None:
+            self._recording = self._core.recorder.begin(target, self._head, identity)
+
+    def _watched(self, *, status: int = 0, code: str | None = None) -> None:
+        """The request is over, as far as whoever inspects it is concerned."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.end(status=status, code=code)
 
     async def _let_in(self, browsers: BrowserSignIn, ticket: str) -> None:
         """A browser comes back that has signed in."""
@@ -289,8 +305,9 @@ class Exchange:
             if not admitted:
                 gatekeeper, governor = self._core.gatekeeper, self._core.governor
                 identity = await gatekeeper.identify(self._head, self._route)
-                self._connection.caller = identity
                 route = gatekeeper.admit(identity, self._route)
+                if route.target.inspect:
+                    self._watch(route.target, identity)
                 if governor is not None:
                     self._take(await governor.admit(identity, route.target, self._head))
                 # What is done at once may end the exchange, and must not cancel its own task then.
@@ -386,6 +403,8 @@ class Exchange:
             self._refuse(exc)
             return
         self._core.metrics.bytes_in += end
+        if self._recording is not None:
+            self._recording.request_body(data[:end])
         if len(out) == 1:
             stream.write(out[0])
         elif out and sum(map(len, out)) <= _JOINED:
@@ -463,6 +482,8 @@ class Exchange:
         if self._phase is not _UNDER_WAY:
             return
         assert isinstance(data, bytes)
+        if self._recording is not None:
+            self._recording.response(data)
         answer, connection = self._answer, self._connection
         waited = answer.head is None
         out: list[Buffer] = []
@@ -528,6 +549,8 @@ class Exchange:
         assert stream is not None
         assert answer.head is not None
         assert self._route is not None
+        if self._recording is not None:
+            self._watched()
         self._stream = None
         self._phase = _OVER
         stream.resume_reading()  # the client may be behind; for the service the exchange is over
@@ -553,6 +576,8 @@ class Exchange:
     def _hand_over(self, successor: Splice | WebSocketSplice, stream: ServiceStream) -> None:
         """The rest is raw."""
         self._phase = _OVER
+        if self._recording is not None:
+            self._watched(status=101)
         self._core.metrics.tunnels += 1
         stream.attach(successor)
         self._connection.become(successor)
@@ -570,6 +595,8 @@ class Exchange:
 
     def _redirect(self, location: bytes) -> None:
         self._phase = _OVER
+        if self._recording is not None:
+            self._watched(status=308)
         persistent = self._may_persist()
         self._core.metrics.responses[308] += 1
         if self._connection.ticket is not None:
@@ -582,6 +609,8 @@ class Exchange:
         if self._answer.head is not None:
             self._abandon(code)
             return
+        if self._recording is not None:
+            self._watched(status=error.status, code=error.code)
         self._drop(code)
         unauthenticated = isinstance(error, UnauthenticatedError)
         if unauthenticated and self._send_to_sign_in():
@@ -632,6 +661,8 @@ class Exchange:
     def _drop(self, code: ResetCode) -> None:
         """Give up what the exchange holds."""
         self._phase = _OVER
+        if self._recording is not None:
+            self._watched(code="cut")
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -15,16 +15,19 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from api_server.auth.browsers import BrowserSignIn
-from api_server.auth.interfaces import Authenticator
+from api_server.auth.interfaces import Authenticator, Identity
 from api_server.backends import Backends
 from api_server.gateway.access import Gatekeeper
 from api_server.gateway.connection import ClientConnection, ConnectionRegistry
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.device_streams import DeviceStreams
+from api_server.gateway.errors import NoRouteError
 from api_server.gateway.governor import Governor
+from api_server.gateway.inspection import Recorder, Recording
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
 from api_server.gateway.places import GatewayPlaces
+from api_server.gateway.replay import replay
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
@@ -68,6 +71,7 @@ class Gateway:
         browsers: signs people's browsers in; None where nobody can sign in.
         registry: that shows the metrics; None for none.
         governor: says how much may pass; None: as much as comes.
+        recorder: is told of requests to routes that are inspected; None for nobody.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Gateway:
         browsers: BrowserSignIn | None = None,
         registry: CollectorRegistry | None = None,
         governor: Governor | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._connections = ConnectionRegistry()
         self._core = GatewayCore(
@@ -102,6 +107,7 @@ class Gateway:
             ),
             spawn=self._spawn,
             governor=governor,
+            recorder=recorder,
         )
         self._backends = backends
         self.places = GatewayPlaces(self._core.router)
@@ -117,11 +123,6 @@ class Gateway:
         connections, active = self._connections.occupancy()
         state = "draining" if self._core.draining else "listening" if self._server is not None else "not started"
         return f"<Gateway {state}: {connections} connections, {active} active>"
-
-    @property
-    def connections(self) -> ConnectionRegistry:
-        """Its clients."""
-        return self._connections
 
     @property
     def port(self) -> int:
@@ -199,6 +200,27 @@ class Gateway:
         if self._keeper is not None:
             await self._keeper
 
+    async def replay(
+        self, identity: Identity, *, address: str, route_id: str, request: str, head: bytes, body: bytes
+    ) -> Recording:
+        """Send a request again that went to an inspected route; see `replay.replay`.
+
+        Raises:
+            ForbiddenError, NoRouteError, QuotaExceededError: it is not sent.
+        """
+        if self._core.recorder is None:
+            raise NoRouteError("nothing is inspected here")
+        return await replay(
+            self._core,
+            self._core.recorder,
+            identity,
+            address=address,
+            route_id=route_id,
+            request=request,
+            head=head,
+            body=body,
+        )
+
     def tick(self) -> None:
         """Do what is due; called by the gateway's own timer."""
         now = self._core.clock.monotonic()
@@ -210,6 +232,8 @@ class Gateway:
             self._turned = now
             self._core.known_sections.turn()
             self._core.known_responses.turn()
+            if self._core.recorder is not None:
+                self._core.recorder.expire()
 
     def _schedule(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._on_timer)

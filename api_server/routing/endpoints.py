@@ -64,6 +64,8 @@ class NewRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """For the devices of a label."""
     cors: CorsPolicy | None = None
     """Which pages of other origins may read it; null: what the service says about that stands."""
+    inspect: bool = False
+    """Whether the last requests to it are kept for a while, to be looked at: `/api/routes/{id}/requests`."""
 
 
 class RouteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +81,7 @@ class RouteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     strip_prefix: bool | UnsetType = UNSET
     health: HealthCheck | UnsetType | None = UNSET
     cors: CorsPolicy | UnsetType | None = UNSET
+    inspect: bool | UnsetType = UNSET
 
     def wanted(self) -> dict[str, Any]:
         """The fields that are there, without the version."""
@@ -172,6 +175,7 @@ class RouteEndpoints:
             strip_prefix=body.strip_prefix,
             health=body.health,
             cors=body.cors,
+            inspect=body.inspect,
         )
         return await self._routes.create(caller, team, values)
 

@@ -26,6 +26,7 @@ from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.backends import Backends
 from api_server.gateway import Gateway, GatewayLimits, Router
 from api_server.gateway.governor import Governor
+from api_server.gateway.inspection import Recorder
 from api_server.relay import Forwarder, ProxyClient, ProxyClientStore, ServiceDialer, SessionDirectory, StreamPool
 from common.ids import TeamId
 from common.secret import Secret
@@ -246,6 +247,7 @@ class Stage:
         governor: Governor | None = None,
         clock: FakeClock | None = None,
         browsers: BrowserSignIn | None = None,
+        recorder: Recorder | None = None,
         **services: Service,
     ) -> None:
         self.clock = clock if clock is not None else FakeClock()
@@ -256,6 +258,7 @@ class Stage:
         self.pool = pool if pool is not None else StreamPool()
         self.backends = backends
         self._browsers = browsers
+        self._recorder = recorder
         self.limits = limits if limits is not None else GatewayLimits()
         self._domain = domain
         self._router = router
@@ -280,6 +283,7 @@ class Stage:
             router=self._router(self.dialer) if self._router is not None else None,
             backends=self.backends,
             browsers=self._browsers,
+            recorder=self._recorder,
             registry=self.registry,
             governor=self._governor,
         )

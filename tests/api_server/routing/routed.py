@@ -10,7 +10,7 @@ The devices `cam`, `mill` and `saw` are known; `cam` is online.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,17 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api_server.audit.interfaces import AuditLog
 from api_server.backends import Backends
 from api_server.db.database import Database
 from api_server.devices.book import DeviceBook
 from api_server.devices.tables import devices
+from api_server.domains import Domains
 from api_server.gateway import Router
+from api_server.gateway.inspection import Recorder
 from api_server.outbound.outbound import Outbound
 from api_server.relay import ServiceDialer
-from api_server.routing.health import HealthChecks, ServiceProbe
+from api_server.rest import Endpoints
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
 from api_server.routing.targets import TargetMaker
@@ -61,7 +64,6 @@ class Routed:
     stage: Stage
     table: RouteTable
     presence: DevicePresence
-    checks: HealthChecks
     outbound: Outbound
 
     async def get(self, path: str, headers: str = "", *, client: Client | None = None) -> Reply:
@@ -78,19 +80,30 @@ class Routed:
 
 
 @asynccontextmanager
-async def routed(url: str, signer: SessionTokenSigner, **services: Service) -> AsyncIterator[Routed]:
+async def routed(
+    url: str,
+    signer: SessionTokenSigner,
+    *,
+    more: Callable[[Domains, Database, AuditLog], Endpoints] | None = None,
+    recorder: Recorder | None = None,
+    **services: Service,
+) -> AsyncIterator[Routed]:
     """Run it.
 
     Args:
         url: of a migrated database.
         signer: of session tokens.
+        more: makes what the API serves beside.
+        recorder: is told of requests to routes that are inspected.
         services: of the device `cam`.
     """
     outbound = Outbound(_LOOPBACK)
     presence = DevicePresence()
     tables: list[RouteTable] = []
-    checks: list[HealthChecks] = []
-    async with Database.connect(url) as database, running_domains(database, signer, targets=outbound.policy) as home:
+    async with (
+        Database.connect(url) as database,
+        running_domains(database, signer, targets=outbound.policy, more=more) as home,
+    ):
         await database.write(_furnish)
 
         def router(dialer: ServiceDialer) -> Router:
@@ -100,18 +113,16 @@ async def routed(url: str, signer: SessionTokenSigner, **services: Service) -> A
                 targets=outbound.policy,
                 envelope=home.domains.envelope,
                 presence=presence,
-                clock=stage.clock,
+                clock=home.clock,
             )
-            checks.append(HealthChecks(ServiceProbe(dialer), stage.clock.monotonic))
-            tables.append(RouteTable(database, DeviceBook(), maker, presence, checks[0]))
+            tables.append(RouteTable(database, DeviceBook(), maker, presence))
             return tables[0]
 
-        stage = Stage(router=router, **services)
-        async with stage:
+        async with Stage(router=router, recorder=recorder, **services) as stage:
             (table,) = tables
             home.changes.feed.add(table)
             home.changes.feed.add(table.labels)
-            yield Routed(home, stage, table, presence, checks[0], outbound)
+            yield Routed(home, stage, table, presence, outbound)
     await outbound.aclose()
 
 
