@@ -1,6 +1,7 @@
 """The domains that live in the database, put together: people, teams, devices and their pairing, routes.
 
 teams ──────── members, invitations, users
+tokens ─────── API tokens, which go with their team or issuer
 devices ────── session tokens, revocations ──> the relay
 routing ────── routes, upstream secrets ──> the gateways
 pairing ────── pairing tokens, the device flow ──> devices
@@ -32,6 +33,7 @@ from api_server.limits.limiter import Limiter
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
 from api_server.outbound.policy import TargetPolicy
+from api_server.provider_tokens.ending import EndedConnections
 from api_server.rest import Endpoints
 from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
@@ -43,6 +45,9 @@ from api_server.teams.interfaces import AccountEnder
 from api_server.teams.invitations import InvitationService
 from api_server.teams.service import TeamService
 from api_server.teams.store import TeamStore
+from api_server.tokens.endpoints import ApiTokenEndpoints
+from api_server.tokens.keys import TokenKeys
+from api_server.tokens.service import TokenService
 from api_server.usage.endpoints import UsageEndpoints, UsageService
 from common.clock import Clock
 from common.crypto.envelope import Envelope
@@ -68,6 +73,8 @@ class Domains:
         limiter: in which the limits hold that are set.
         tunnel_url: that devices dial.
         public_url: tells the origin of the API as people see it; asked once it listens.
+        token_keys: that API tokens are hashed with.
+        api_token_max_lifetime: seconds, of any API token; 0 for no limit.
         token_lifetime: seconds, of a session token for which none is asked.
         token_max_lifetime: seconds, of any.
     """
@@ -87,9 +94,13 @@ class Domains:
         limiter: Limiter,
         tunnel_url: str,
         public_url: Callable[[], str],
+        token_keys: TokenKeys,
+        api_token_max_lifetime: float,
         token_lifetime: float,
         token_max_lifetime: float,
     ) -> None:
+        self.database = database
+        self.audit = audit
         self.envelope = envelope
         """What every domain seals with."""
         self.records = DatabaseRecordStore(database, clock)
@@ -112,8 +123,15 @@ class Domains:
             envelope=envelope,
             clock=clock,
         )
+        self.tokens = TokenService(database, audit, changes, token_keys, clock, max_lifetime=api_token_max_lifetime)
         self.teams = TeamService(
-            database, audit, accounts, changes, clock, team_enders=(self.limits, usage, self.routes)
+            database,
+            audit,
+            accounts,
+            changes,
+            clock,
+            team_enders=(self.tokens, self.limits, usage, self.routes, EndedConnections(self.records)),
+            user_enders=(self.tokens,),
         )
         self.invitations = InvitationService(database, audit, changes, clock)
         self.revocations = RevocationService(database, relay, clock=clock)
@@ -139,6 +157,7 @@ class Domains:
             UsageEndpoints(usage),
             RouteEndpoints(self.routes),
             UpstreamSecretEndpoints(self.upstream_secrets),
+            ApiTokenEndpoints(self.tokens),
             PairingEndpoints(
                 PairingTokenService(database, audit, clock),
                 PairingExchange(database, audit, enroller, GuessLimiter(), clock),

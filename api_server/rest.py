@@ -23,6 +23,7 @@ from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
+from api_server.tokens.endpoints import ApiTokenEndpoints
 from api_server.usage.endpoints import UsageEndpoints
 
 __all__ = ["Endpoints", "rest_document", "rest_routes"]
@@ -54,10 +55,11 @@ def rest_document() -> dict[str, Any]:
         DeviceEndpoints(absent),
         LimitEndpoints(absent, absent),
         UsageEndpoints(absent),
+        ApiTokenEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
-        ProviderEndpoints(absent),
         RouteEndpoints(absent),
         UpstreamSecretEndpoints(absent),
+        ProviderEndpoints(absent, absent, absent),
         AuditEndpoints(absent),
         EventEndpoints(absent),
         HealthEndpoints(absent, absent),

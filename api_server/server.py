@@ -1,7 +1,7 @@
 """The API server: the REST API and the gateway in one process, and what they share.
 
                        ┌── RestServer :3721 ── endpoints ── ProxyClientStore ──┐
-    AdminTokenAuthenticator                                                    ├── relay, internal HTTP
+    ProgramAuthenticator                                                       ├── relay, internal HTTP
                        └── Gateway    :3722 ─┬ ServiceDialer ── Forwarder ─────┘
                                              └ Backends ── Outbound ── https backends
     EventFeed ──> EventHub (event streams), DialerUpdates (where devices are), RevocationService (what it must be told),
@@ -40,6 +40,7 @@ from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
+from api_server.gateway.callers import CallerWatch
 from api_server.gateway.gateway import Gateway
 from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
@@ -51,10 +52,13 @@ from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
 from api_server.inspector.endpoints import InspectorEndpoints
 from api_server.inspector.recorder import RequestRecorder
+from api_server.leases.store import DatabaseLeases
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.shared import counter_at
 from api_server.outbound.outbound import Outbound
+from api_server.programs import Programs
+from api_server.provider_tokens.pace import Pace
 from api_server.relay import (
     Absence,
     DialerUpdates,
@@ -67,12 +71,14 @@ from api_server.relay import (
     StreamPool,
 )
 from api_server.rest import rest_routes
+from api_server.routing.health import HealthChecks, ServiceProbe
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
 from api_server.routing.targets import TargetMaker
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
+from api_server.tokens.keys import TokenKeys
 from api_server.usage.metrics import UsageMetrics
 from api_server.usage.recorder import UsageRecorder
 from common.clock import Clock, SystemClock
@@ -118,12 +124,11 @@ class ApiServer:
         self._envelope = Envelope(KeyringFile(settings.keyring()))
         devices = RegisteredDevices(self._database, store.locate)
         dialer = ServiceDialer(SessionDirectory(devices.locate, clock=clock), forwarder, StreamPool(), absence)
-        authenticator = AdminTokenAuthenticator.from_file(
-            settings.admin_token_file,
-            TeamId(settings.team),
-            clock=clock,
-            guesses=GuessLimiter(burst=settings.wrong_token_burst, interval=settings.wrong_token_interval),
+        guesses = GuessLimiter(burst=settings.wrong_token_burst, interval=settings.wrong_token_interval)
+        administration = AdminTokenAuthenticator.from_file(
+            settings.admin_token_file, TeamId(settings.team), clock=clock, guesses=guesses
         )
+        token_keys = TokenKeys.from_file(settings.api_token_keys())
 
         self._outbound = Outbound(settings.allow_private_targets, ca_file=settings.outbound_ca_file)
         self._hub = EventHub(metrics=EventMetrics(self.registry), max_followers=settings.max_event_clients)
@@ -149,11 +154,12 @@ class ApiServer:
             base_url=lambda: self.api_url,
             gateway_url=lambda: self.gateway_url,
         )
+        changes = AnnouncedChanges(self.changes, self._client)
         self.domains = Domains(
             database=self._database,
             audit=self._audit,
             accounts=self._sign_in.store,
-            changes=AnnouncedChanges(self.changes, self._client),
+            changes=changes,
             relay=self._client,
             envelope=self._envelope,
             targets=self._outbound.policy,
@@ -162,10 +168,37 @@ class ApiServer:
             limiter=self._limiter,
             tunnel_url=settings.tunnel_url,
             public_url=lambda: settings.public_url or self.api_url,
+            token_keys=token_keys,
+            api_token_max_lifetime=settings.api_token_max_lifetime,
             token_lifetime=settings.session_token_lifetime,
             token_max_lifetime=settings.session_token_max_lifetime,
         )
-        self._connections = Connections(settings.providers, self._outbound.http, clock)
+        self._connections = Connections(
+            settings.providers,
+            self._outbound.http,
+            clock,
+            database=self._database,
+            records=self.domains.records,
+            leases=DatabaseLeases(self._database, clock),
+            envelope=self._envelope,
+            audit=self._audit,
+            changes=self.domains.changes,
+            cookie_keys=self._sign_in.cookie_keys,
+            secure=settings.public_url is not None and settings.public_url.startswith("https:"),
+            base_url=lambda: self.api_url if settings.public_url is None else origin_of(settings.public_url),
+            pace=Pace(burst=settings.hand_out_burst, interval=settings.hand_out_interval),
+        )
+        self._programs = Programs(
+            database=self._database,
+            feed=self.changes,
+            changes=changes,
+            memberships=self._sign_in.memberships,
+            keys=token_keys,
+            administration=administration,
+            guesses=guesses,
+            clock=clock,
+            registry=self.registry,
+        )
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -191,6 +224,7 @@ class ApiServer:
         )
         BackendMetrics(self._backends, self.registry)
         presence = DevicePresence()
+        self._health_checks = HealthChecks(ServiceProbe(dialer), clock.monotonic)
         self.routes = RouteTable(
             self._database,
             DeviceBook(),
@@ -203,6 +237,7 @@ class ApiServer:
                 clock=clock,
             ),
             presence,
+            self._health_checks,
         )
         """The routes that this gateway knows."""
         self.feed.add(presence)
@@ -216,7 +251,7 @@ class ApiServer:
             max_age=settings.inspector_age,
         )
         self._gateway = Gateway(
-            authenticator=authenticator,
+            authenticator=self._programs.authenticator,
             dialer=dialer,
             clock=clock,
             limits=_limits(settings),
@@ -231,7 +266,7 @@ class ApiServer:
 
         self._readiness = Readiness(self._client, self._database, clock)
         application = RestApplication(
-            authenticator=authenticator,
+            authenticator=self._programs.authenticator,
             sessions=self._sign_in.sessions,
             metrics=RestMetrics(self.registry),
             public_origin=None if settings.public_url is None else origin_of(settings.public_url),
@@ -260,6 +295,9 @@ class ApiServer:
                 )
             )
         )
+        self._callers = CallerWatch(self._gateway.connections, self._programs.verifier, clock)
+        for each in self._callers.listeners():
+            self.changes.add(each)
         self._exit = contextlib.AsyncExitStack()
         self._hurry = asyncio.Event()
         self.api_url = ""
@@ -299,15 +337,20 @@ class ApiServer:
         await self.domains.limit_watch.load()
         self._exit.push_async_callback(self._outbound.aclose)
         self._exit.push_async_callback(self._sign_in.aclose)
+        self._exit.push_async_callback(self._connections.aclose)
         await self._sign_in.prepare()
         # The last entries of this process are signed by it, too.
         self._exit.push_async_callback(self._checkpoints.sign)
+        self._exit.push_async_callback(self._programs.last_use.finish)
         self._exit.push_async_callback(self._client.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         for run in (
             self.feed.run,
             self.changes.run,
+            self._programs.last_use.run,
+            self._programs.warnings.run,
+            self._callers.run,
             self.domains.revocations.run,
             self.domains.sightings.run,
             self._limiter.run,
@@ -315,6 +358,7 @@ class ApiServer:
             self._usage.run,
             self._checkpoints.run,
             self.routes.run,
+            self._health_checks.run,
             self._sign_in.service.run,
         ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)

@@ -22,6 +22,7 @@ from common.urls import is_loopback_url, is_usable
 __all__ = ["ApiSettings"]
 
 _COOKIE_KEYS = "cookie-keys"
+API_TOKEN_KEYS = "api-token-keys"  # noqa: S105  the name of a file
 """In the data directory."""
 
 
@@ -125,6 +126,17 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
             "serve the same people share it. By default cookie-keys in data_dir."
         ),
     ] = None
+    api_token_keys_file: Annotated[
+        Path | None,
+        Meta(
+            description="File (mode 0600) with the keys that API tokens are hashed with, one a line; the first one "
+            "hashes. Processes of one installation share it. By default api-token-keys in data_dir."
+        ),
+    ] = None
+    api_token_max_lifetime: Annotated[
+        Seconds,
+        Meta(description="Longest life of an API token, and what one gets that asks for none; 0 for no limit."),
+    ] = 0.0
     session_idle: Annotated[
         Seconds, Meta(description="Time without a request after which a person has to sign in again.")
     ] = 8 * 3600.0
@@ -136,6 +148,11 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         dict[str, ProviderSettings],
         Meta(description="Providers whose tokens people may have kept here; NAME is what they are called in paths."),
     ] = msgspec.field(default_factory=dict)
+
+    hand_out_burst: Annotated[
+        int, Meta(ge=1, le=100_000, description="Access tokens of one connection that one caller is handed at once.")
+    ] = 60
+    hand_out_interval: Annotated[Seconds, Meta(description="Time after which that caller is handed one more.")] = 1.0
 
     session_token_lifetime: Annotated[
         Seconds, Meta(description="Life of a session token when the request names none.")
@@ -261,6 +278,7 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         self.database()
         self.audit_key()
         self.keyring()
+        self.api_token_keys()
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
 
@@ -269,6 +287,18 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         if self.cookie_keys_file is None and self.data_dir is not None:
             return self.data_dir / _COOKIE_KEYS
         return self.cookie_keys_file
+
+    def api_token_keys(self) -> Path:
+        """The file of the keys that API tokens are hashed with.
+
+        Raises:
+            ValueError: neither it nor its folder is given.
+        """
+        if self.api_token_keys_file is not None:
+            return self.api_token_keys_file
+        if self.data_dir is None:
+            raise ValueError("api_token_keys_file is needed, or data_dir; `homeport keys init` makes one")
+        return self.data_dir / API_TOKEN_KEYS
 
     def _check_sign_in(self) -> None:
         if self.oidc_issuer is None:

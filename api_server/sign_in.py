@@ -66,6 +66,7 @@ class SignIn:
         if settings.oidc_issuer is not None and (file := settings.cookie_keys()) is not None:
             keys = CookieKeys.from_file(file)
         cookies = Cookies(keys, secure=public is not None and public.startswith("https:"), callback_path=CALLBACK_PATH)
+        self.cookie_keys = keys
         self.sessions = SessionAuthenticator(self.store, cookies, self.memberships, clock)
         self.at_gateway = settings.oidc_issuer is not None and settings.gateway_sign_in != "off"
         """Whether people's browsers are signed in on pages of the gateway."""

@@ -38,6 +38,7 @@ _SECRETS = (
     "internal-key",
     "session-signing-keys.json",
     "audit-signing-keys.json",
+    "api-token-keys",
     "keyring.json",
     "demo/session-token",
 )

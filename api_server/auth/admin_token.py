@@ -75,10 +75,15 @@ class AdminTokenAuthenticator:
         except ValueError as exc:
             raise KeyFileError(f"{path}: {exc}") from None
 
+    def recognise(self, credential: Secret) -> Identity | None:
+        """The administration token's identity, if it is what is shown."""
+        return self._identity if hmac.compare_digest(hash_token(self._key, credential), self._digest) else None
+
     def authenticate_nowait(self, credential: Secret, *, address: str) -> Identity | None:
         # The right token first: nearly every request shows it, and the checksum is there to spare wrong ones a look-up.
-        if hmac.compare_digest(hash_token(self._key, credential), self._digest):
-            return self._identity
+        identity = self.recognise(credential)
+        if identity is not None:
+            return identity
         if not checksum_holds(credential.reveal()):
             return None
         retry_after = self._guesses.wrong(address, self._clock.monotonic())

@@ -9,7 +9,7 @@ Everything that serves a request depends on this module alone. Which role may do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
 from typing import Final, Literal, Protocol
 
@@ -29,11 +29,12 @@ __all__ = [
     "Identity",
     "Pending",
     "Reach",
+    "Standing",
 ]
 
 
 class Action(StrEnum):
-    """What an identity can be allowed to do. Written `resource.action`, as scopes will be."""
+    """What an identity can be allowed to do. Written `resource.action`, as scopes are with a colon."""
 
     TEAMS_CREATE = "teams.create"
     """In any of one's teams: the new team is none of them."""
@@ -57,12 +58,21 @@ class Action(StrEnum):
     PAIRING_TOKENS_CREATE = "pairing_tokens.create"
     PAIRING_TOKENS_CHANGE = "pairing_tokens.change"
     PAIRING_TOKENS_CHANGE_OWN = "pairing_tokens.change_own"
+    API_TOKENS_READ = "api_tokens.read"
+    API_TOKENS_CREATE = "api_tokens.create"
+    API_TOKENS_CHANGE = "api_tokens.change"
+    """Name, describe, rotate, revoke."""
+    API_TOKENS_CHANGE_OWN = "api_tokens.change_own"
     SESSIONS_READ = "sessions.read"
     SESSIONS_CLOSE = "sessions.close"
     SESSIONS_CLOSE_OWN = "sessions.close_own"
     """Of the devices that one has created oneself."""
     PROVIDER_TOKENS_READ = "provider_tokens.read"
     """See which providers there are, and which of them one has connected oneself."""
+    PROVIDER_TOKENS_CONNECT = "provider_tokens.connect"
+    """Connect and disconnect providers for oneself."""
+    PROVIDER_TOKENS_USE = "provider_tokens.use"
+    """Get an access token of a provider that one has connected; of a program: that its maker has."""
     EVENTS_READ = "events.read"
     GATEWAY_CALL = "gateway.call"
     ROUTES_READ = "routes.read"
@@ -228,6 +238,22 @@ class CookieAuthenticator(Protocol):
         ...
 
 
+class Standing(Protocol):
+    """Tells whether those who were identified before still stand."""
+
+    async def identities(self, ids: Collection[str], now: float) -> Mapping[str, Identity]:
+        """Those of the API tokens that may still be used, by id, with what they may do now.
+
+        Args:
+            ids: of tokens.
+            now: seconds since the Unix epoch.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        ...
+
+
 class Authenticator(Protocol):
     """A source of identity."""
 
@@ -242,6 +268,7 @@ class Authenticator(Protocol):
             The identity; `PENDING` when only `authenticate` can tell; None when the credential is nobody's.
 
         Raises:
+            AddressNotAllowedError: it may not be used from this address.
             TooManyAttemptsError: it is nobody's, and too many from this address were; with `retry_after`.
         """
         ...
@@ -250,6 +277,8 @@ class Authenticator(Protocol):
         """Who shows `credential`; None when it is nobody's.
 
         Raises:
+            AddressNotAllowedError: it may not be used from this address.
+            DatabaseError: it cannot be told.
             TooManyAttemptsError: it is nobody's, and too many from this address were; with `retry_after`.
         """
         ...

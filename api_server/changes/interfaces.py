@@ -26,6 +26,8 @@ class Topic(StrEnum):
     REALMS = "realms"
     LIMITS = "limits"
     WEBHOOKS = "webhooks"
+    PROVIDER_TOKENS = "provider_tokens"
+    """Nobody keeps a cache of them: it is for the events."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,10 @@ import api_server.custody.tables
 import api_server.devices.tables
 import api_server.leases.tables
 import api_server.limits.tables
+import api_server.provider_tokens.tables
 import api_server.routing.tables
 import api_server.teams.tables
+import api_server.tokens.tables
 import api_server.usage.tables  # noqa: F401
 from api_server.db.metadata import METADATA
 

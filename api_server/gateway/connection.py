@@ -21,6 +21,7 @@ import socket
 import struct
 from typing import Final, cast
 
+from api_server.auth.interfaces import Identity
 from api_server.gateway.core import Activity, GatewayCore
 from api_server.gateway.errors import GatewayFullError, HeadTooLargeError, RequestTimeoutError
 from api_server.gateway.exchange import Exchange
@@ -108,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "bucket",
+        "caller",
         "deadline",
         "ended",
         "requests",
@@ -136,6 +138,8 @@ class ClientConnection(asyncio.Protocol):
         """Bytes of the request that is under way and of its response, with all that belongs to them."""
         self.ticket: Ticket | None = None
         """Of the request that is under way."""
+        self.caller: Identity | None = None
+        """On whose behalf the last request was admitted."""
         self.ended = False
         """The client will send no more."""
         self.write_paused = False

@@ -177,6 +177,7 @@ class Exchange:
                 return
             identity = core.gatekeeper.identify_nowait(head, self._route)
             if identity is not PENDING:
+                self._connection.caller = identity
                 route = core.gatekeeper.admit(identity, self._route)
                 if route.target.inspect:
                     self._watch(route.target, identity)
@@ -305,6 +306,7 @@ class Exchange:
             if not admitted:
                 gatekeeper, governor = self._core.gatekeeper, self._core.governor
                 identity = await gatekeeper.identify(self._head, self._route)
+                self._connection.caller = identity
                 route = gatekeeper.admit(identity, self._route)
                 if route.target.inspect:
                     self._watch(route.target, identity)

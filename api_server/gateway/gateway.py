@@ -125,6 +125,11 @@ class Gateway:
         return f"<Gateway {state}: {connections} connections, {active} active>"
 
     @property
+    def connections(self) -> ConnectionRegistry:
+        """Its clients."""
+        return self._connections
+
+    @property
     def port(self) -> int:
         """The port that it listens on.
 

@@ -57,7 +57,7 @@ _NO_IDENTITY = Identity(kind="service", id="", name="nobody", teams={})
 _LIMITS = "/api/limits"
 
 _WATCH_INTERVAL = 0.5
-"""Seconds between two looks at whether somebody who follows a stream is still signed in."""
+"""Seconds between two looks at whether somebody who follows a stream is still known."""
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -196,11 +196,13 @@ class RestApplication:
         request[_BY_COOKIE] = True
         return identity
 
-    async def _while_signed_in(
+    async def _while_known(
         self, request: web.Request, route: Route, teams: frozenset[TeamId], handling: Awaitable[Any]
     ) -> Any:
-        """Answer by a stream, which is cut when the person is signed out, or may not have it any more."""
-        watch = asyncio.get_running_loop().create_task(self._watch(request, route, teams), name="watch a session")
+        """Answer by a stream, which is cut when the person is signed out or the token is revoked, or when they may not
+        have it any more.
+        """
+        watch = asyncio.get_running_loop().create_task(self._watch(request, route, teams), name="watch who follows")
         try:
             return await handling
         finally:
@@ -210,8 +212,8 @@ class RestApplication:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
             try:
-                identity = await self._identify_person(request)
-            except UnauthenticatedError:
+                identity = await self._identify(request)
+            except AuthError:
                 break
             except HomeportError:
                 continue  # the database is away: new requests are refused, what is open stays
@@ -251,8 +253,8 @@ class RestApplication:
                 )
             if wants_request:
                 arguments["request"] = request
-            if route.media_type == "text/event-stream" and _BY_COOKIE in request:
-                result = await self._while_signed_in(request, route, teams, route.handler(**arguments))
+            if route.media_type == "text/event-stream":
+                result = await self._while_known(request, route, teams, route.handler(**arguments))
             else:
                 result = await route.handler(**arguments)
             if isinstance(result, web.StreamResponse):

@@ -4,6 +4,7 @@ HomeportError
 └── ProviderTokenError
     ├── ProviderNotFoundError         404 no_such_provider         no provider of that name is set up
     ├── ConnectionNotFoundError       404 not_connected            the user has not connected the provider in the team
+    ├── OfflineTokenNotFoundError     404 no_offline_token         no offline token of the user is kept
     ├── InvalidConnectCallbackError   400 invalid_connect_callback not an answer to a connection that this browser began
     ├── ConnectCallbackReplayedError  400 connect_callback_replayed the answer was used before
     ├── ConsentRefusedError           403 consent_refused          the person, or the provider, says no
@@ -35,6 +36,7 @@ __all__ = [
     "InvalidConnectCallbackError",
     "NeedsReconnectError",
     "NobodyBehindTokenError",
+    "OfflineTokenNotFoundError",
     "ProviderAwayError",
     "ProviderNotFoundError",
     "ProviderRefusesClientError",
@@ -61,6 +63,14 @@ class ConnectionNotFoundError(ProviderTokenError):
     code: ClassVar[str] = "not_connected"
     status: ClassVar[int] = 404
     title: ClassVar[str] = "The provider is not connected"
+
+
+class OfflineTokenNotFoundError(ProviderTokenError):
+    """No offline token of the user is kept: `oidc_offline_access` is off, or they have not signed in since."""
+
+    code: ClassVar[str] = "no_offline_token"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "No offline token is kept"
 
 
 class InvalidConnectCallbackError(ProviderTokenError):
@@ -138,11 +148,19 @@ class ProviderRefusesClientError(ProviderTokenError):
 
 
 class GrantRefusedError(ProviderTokenError):
-    """`invalid_grant` (RFC 6749 section 5.2): the provider does not take the code or the refresh token."""
+    """`invalid_grant` (RFC 6749 section 5.2): the provider does not take the code or the refresh token.
+
+    Args:
+        error: the provider's word for it.
+    """
 
     code: ClassVar[str] = "grant_refused"
     status: ClassVar[int] = 409
     title: ClassVar[str] = "The provider does not take the grant"
+
+    def __init__(self, error: str = "invalid_grant") -> None:
+        super().__init__(f"the provider says {error}")
+        self.error = error
 
 
 class NobodyBehindTokenError(ProviderTokenError):

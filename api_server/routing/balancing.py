@@ -62,11 +62,11 @@ class BalancedStreams:
         team: whose devices they are.
         devices: their ids.
         service: of each.
-        known: what is known of them.
+        judges: say what is to be expected of them.
         now: tells the monotonic time.
     """
 
-    __slots__ = ("_aside", "_devices", "_dialer", "_known", "_next", "_now", "_service", "_team")
+    __slots__ = ("_aside", "_devices", "_dialer", "_judges", "_next", "_now", "_service", "_team")
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class BalancedStreams:
         devices: Sequence[str],
         service: ServiceName,
         *,
-        known: Sequence[Usable],
+        judges: Sequence[Usable],
         now: Callable[[], float],
     ) -> None:
         self._dialer = dialer
         self._team = team
         self._devices = tuple(devices)
         self._service = service
-        self._known = tuple(known)
+        self._judges = tuple(judges)
         self._now = now
         self._next = 0
         self._aside: dict[str, float] = {}
@@ -169,7 +169,7 @@ class BalancedStreams:
             device = devices[(start + offset) % len(devices)]
             if aside and aside.get(device, 0.0) > now:
                 continue
-            if all(each.usable(device, service) for each in self._known):
+            if all(each.usable(device, service) for each in self._judges):
                 yield device
 
     def _took(self, device: str) -> None:

@@ -13,7 +13,7 @@ A change of the table is one step for the requests: between two of them everythi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,7 @@ from api_server.changes.interfaces import Change, Topic
 from api_server.db.database import Database
 from api_server.db.errors import DatabaseError
 from api_server.gateway.routes import Route
+from api_server.routing.health import HealthChecks
 from api_server.routing.interfaces import DeviceBook
 from api_server.routing.matcher import PrefixMatcher
 from api_server.routing.presence import DevicePresence
@@ -68,6 +69,7 @@ class RouteTable:
         devices: which have a label.
         maker: of targets.
         presence: is told which devices matter.
+        checks: are told which are to be asked.
         interval: seconds between two comparisons of all versions.
         log: says what was put right, and when the database is away.
     """
@@ -80,6 +82,7 @@ class RouteTable:
         devices: DeviceBook,
         maker: TargetMaker,
         presence: DevicePresence,
+        checks: HealthChecks,
         *,
         interval: float = _INTERVAL,
         log: Logger | None = None,
@@ -88,6 +91,7 @@ class RouteTable:
         self._devices = devices
         self._maker = maker
         self._presence = presence
+        self._checks = checks
         self._interval = interval
         self._log = log if log is not None else get_logger(__name__)
         self._store = RouteStore()
@@ -203,18 +207,19 @@ class RouteTable:
 
     def _apply(self, read: dict[str, TableRow | None], devices: dict[_Label, tuple[str, ...]]) -> None:
         """Put what was read in the place of what was known; one step for whoever asks for a route."""
+        replaced: dict[str, Entry] = {}
         for each in read:
             known = self._entries.pop(each, None)
-            if known is not None and self._matcher.get(known.path) is known:
-                self._matcher.remove(known.path)
+            if known is not None:
+                replaced[each] = known
+                if self._matcher.get(known.path) is known:
+                    self._matcher.remove(known.path)
         for row in read.values():
             if row is not None:
                 here = devices.get((row.route.team, row.label), ()) if row.label is not None else ()
-                entry = self._maker.make(row, here)
+                entry = self._maker.make(row, here, replaced.get(row.route.id))
                 self._entries[entry.id] = entry
                 self._matcher.put(entry.path, entry)
-        self._presence.watch(_devices_of(self._entries.values()))
-
-
-def _devices_of(entries: Iterable[Entry]) -> set[str]:
-    return {device for entry in entries for device in entry.devices}
+        shared = [entry for entry in self._entries.values() if entry.label is not None]
+        self._presence.watch(device for entry in shared for device in entry.devices)
+        self._checks.watch(entry.health for entry in shared if entry.health is not None)

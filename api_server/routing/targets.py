@@ -11,8 +11,9 @@ from api_server.gateway.targets import RoutedTarget, StreamSource
 from api_server.outbound.errors import TargetRefusedError
 from api_server.outbound.policy import TargetPolicy
 from api_server.relay.dialer import ServiceDialer
-from api_server.routing.balancing import BalancedStreams
+from api_server.routing.balancing import BalancedStreams, Usable
 from api_server.routing.credentials import credential_of
+from api_server.routing.health import RouteHealth
 from api_server.routing.presence import DevicePresence
 from api_server.routing.records import UrlTarget
 from api_server.routing.refused import RefusedStreams
@@ -41,6 +42,8 @@ class Entry:
     """The team and the label."""
     target: RoutedTarget
     strips: bool
+    health: RouteHealth | None
+    """What is thought of its devices, if it wants them to be asked."""
     base: bytes
     """What goes before the path that the service sees."""
     root: bytes
@@ -76,14 +79,17 @@ class TargetMaker:
         self._presence = presence
         self._now: Callable[[], float] = clock.monotonic
 
-    def make(self, row: TableRow, devices: Sequence[str]) -> Entry:
+    def make(self, row: TableRow, devices: Sequence[str], known: Entry | None = None) -> Entry:
         """The entry of a route.
 
         Args:
             row: what is stored of it.
             devices: ids of those that have its label.
+            known: the one that it replaces; what is thought of its devices is kept.
         """
         route, target = row.route, row.route.target
+        credential = credential_of(self._envelope, row)
+        health: RouteHealth | None = None
         device: str | None = None
         host: bytes | None = None
         base = b""
@@ -101,14 +107,13 @@ class TargetMaker:
             device = row.device_id
             streams = DeviceStreams(self._dialer, route.team, device, ServiceName(target.service))
         else:
-            streams = BalancedStreams(
-                self._dialer,
-                route.team,
-                devices,
-                ServiceName(target.service),
-                known=[self._presence],
-                now=self._now,
-            )
+            service = ServiceName(target.service)
+            judges: list[Usable] = [self._presence]
+            if route.health is not None:
+                health = RouteHealth(route.team, service, route.health, credential)
+                health.cover(devices, known.health if known is not None else None)
+                judges.append(health)
+            streams = BalancedStreams(self._dialer, route.team, devices, service, judges=judges, now=self._now)
         return Entry(
             id=route.id,
             path=route.path,
@@ -124,11 +129,12 @@ class TargetMaker:
                 streams=streams,
                 device=device,
                 host=host,
-                credential=credential_of(self._envelope, row),
+                credential=credential,
                 cors=route.cors,
                 inspect=route.inspect,
             ),
             strips=route.strip_prefix,
+            health=health,
             base=base.removesuffix(b"/"),
             root=base or b"/",
         )

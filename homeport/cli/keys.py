@@ -26,8 +26,8 @@ def init(data_dir: Path | None) -> None:
     """Make what is missing of keys and tokens in a folder, and name the settings that point to it.
 
     What is there already stays as it is. The relay needs the internal key and the public session keys; the API server
-    needs the internal key, the signing keys, the administration token, the cookie keys, the keys of the audit log and
-    the keyring.
+    needs the internal key, the signing keys, the administration token, the cookie keys, the keys of the audit log,
+    those of API tokens and the keyring.
     Nothing secret is shown.
     """
     directory = DataDirectory(data_dir or default_data_dir(os.environ))
@@ -40,6 +40,7 @@ def init(data_dir: Path | None) -> None:
         "HOMEPORT_DATA_DIR": str(directory.path),
         "HOMEPORT_AUDIT_KEY_FILE": str(directory.audit_signing_keys),
         "HOMEPORT_COOKIE_KEYS_FILE": str(directory.cookie_keys),
+        "HOMEPORT_API_TOKEN_KEYS_FILE": str(directory.api_token_keys),
         "HOMEPORT_KEYRING_FILE": str(directory.keyring),
     }
 

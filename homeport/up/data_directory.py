@@ -9,6 +9,7 @@ audit-signing-keys.json     private keys of the audit log's checkpoints         
 audit-keys.json             their public halves, for whoever verifies the log   0644
 homeport.db                 the database, and -wal and -shm beside it           0600
 cookie-keys                 of the cookies of people                            0600
+api-token-keys              that API tokens are hashed with                    0600
 keyring.json                of everything that is stored sealed                 0600
 dev-idp/                    key and people of the provider for development      0700
 demo/session-token          of the demo device, renewed                         0600
@@ -26,6 +27,8 @@ from pathlib import Path
 
 from api_server.auth.signin.cookie_keys import ensure_cookie_keys
 from api_server.db.settings import AUDIT_KEYS, AUDIT_PUBLIC_KEYS, KEYRING
+from api_server.settings import API_TOKEN_KEYS
+from api_server.tokens.keys import ensure_token_keys
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret, write_public, write_secret
@@ -73,6 +76,10 @@ class DataDirectory:
     @property
     def cookie_keys(self) -> Path:
         return self.path / "cookie-keys"
+
+    @property
+    def api_token_keys(self) -> Path:
+        return self.path / API_TOKEN_KEYS
 
     @property
     def keyring(self) -> Path:
@@ -142,6 +149,7 @@ class DataDirectory:
         ensure_key_pair(self.signing_keys, self.public_keys)
         ensure_key_pair(self.audit_signing_keys, self.audit_public_keys)
         ensure_cookie_keys(self.cookie_keys)
+        ensure_token_keys(self.api_token_keys)
         ensure_keyring(self.keyring)
         return ensure_secret(self.admin_token, new_api_token)
 

@@ -62,6 +62,7 @@ class Plan:
             "session_signing_key_file": directory.signing_keys,
             "admin_token_file": directory.admin_token,
             "cookie_keys_file": directory.cookie_keys,
+            "api_token_keys_file": directory.api_token_keys,
             "keyring_file": directory.keyring,
             "data_dir": directory.path,
             "api_port": settings.api_port,

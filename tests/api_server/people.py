@@ -27,6 +27,7 @@ from api_server.auth.interfaces import PENDING, Action, Identity, Pending
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.auth.signin.tables import users
 from api_server.changes.feed import ChangeFeed
+from api_server.connections import Connections
 from api_server.db.database import Database
 from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
@@ -41,25 +42,30 @@ from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.outbound.policy import TargetPolicy
+from api_server.programs import Programs
 from api_server.rest import Endpoints, rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.roles import Role, actions_of, installation_actions_of
 from api_server.teams.store import TeamStore
+from api_server.tokens.keys import TokenKeys
 from common.crypto.envelope import Envelope
+from common.crypto.key_lines import new_key_line
 from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
+from common.guesses import GuessLimiter
 from common.ids import TeamId, new_id
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
-from tests.api_server.provider_tokens.nobody import no_connections
+from tests.api_server.provider_tokens.stage import Wiring, connections_over
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
 
 DAY = 24 * 3600.0
+TOKEN_KEYS = TokenKeys(new_key_line())
 TUNNEL = "ws://relay.test/tunnel"
 
 
@@ -82,10 +88,13 @@ class Home:
 
     database: Database
     domains: Domains
+    connections: Connections
     memberships: DatabaseMemberships
     audit: RecordedAudit
     """What was written down, unless the stage was given another audit log."""
     changes: RecordedChanges
+    programs: Programs
+    """What knows the API tokens that are made here."""
     relay: FakeRelay
     sessions: FakeStore
     """Who is connected: nobody, until a test says so."""
@@ -138,7 +147,9 @@ class Home:
     # Authenticator
 
     def authenticate_nowait(self, credential: Secret, *, address: str) -> Identity | Pending | None:
-        return PENDING
+        if credential.reveal() in {PROGRAM.token.reveal(), *self.people}:
+            return PENDING
+        return self.programs.authenticator.authenticate_nowait(credential, address=address)
 
     async def authenticate(self, credential: Secret, *, address: str) -> Identity | None:
         shown = credential.reveal()
@@ -149,7 +160,7 @@ class Home:
             )
         person = self.people.get(shown)
         if person is None:
-            return None
+            return await self.programs.authenticator.authenticate(credential, address=address)
         roles = await self.memberships.teams_of(person.id)
         return Identity(
             kind="user",
@@ -167,6 +178,8 @@ async def running_domains(
     *,
     audit: AuditLog | None = None,
     targets: TargetPolicy | None = None,
+    wiring: Wiring | None = None,
+    api_token_max_lifetime: float = 0.0,
     more: Callable[[Domains, Database, AuditLog], Endpoints] | None = None,
 ) -> AsyncIterator[Home]:
     """The domains over `database` and everything else that the REST API serves, until the block ends.
@@ -176,6 +189,8 @@ async def running_domains(
         signer: of session tokens.
         audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
         targets: which URLs may be named; by default none of the inside.
+        wiring: of provider tokens; by default nobody can connect anything.
+        api_token_max_lifetime: seconds, of any API token; 0 for no limit.
         more: makes what is served beside.
     """
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
@@ -195,17 +210,32 @@ async def running_domains(
         limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
         tunnel_url=TUNNEL,
         public_url=lambda: "http://api.test",
+        token_keys=TOKEN_KEYS,
+        api_token_max_lifetime=api_token_max_lifetime,
         token_lifetime=DAY,
         token_max_lifetime=366 * DAY,
     )
+    connections = connections_over(domains, clock, wiring)
     await memberships.prepare(HOME)
     registry = CollectorRegistry()
+    programs = Programs(
+        database=database,
+        feed=changes.feed,
+        changes=changes,
+        memberships=memberships,
+        keys=TOKEN_KEYS,
+        administration=None,
+        guesses=GuessLimiter(),
+        clock=clock,
+        registry=registry,
+    )
+    await changes.feed.poll()
     hub, sessions = EventHub(metrics=EventMetrics(registry), max_followers=10), FakeStore()
     routes = rest_routes(
         nobody_signs_in(clock),
         *domains.endpoints,
+        *connections.endpoints,
         *([] if more is None else [more(domains, database, log)]),
-        *no_connections(clock).endpoints,
         AuditEndpoints(AuditStore(database)),
         EventEndpoints(hub),
         HealthEndpoints(Readiness(relay, database, clock), registry),
@@ -214,9 +244,11 @@ async def running_domains(
     home = Home(
         database=database,
         domains=domains,
+        connections=connections,
         memberships=memberships,
         audit=recorded,
         changes=changes,
+        programs=programs,
         relay=relay,
         sessions=sessions,
         hub=hub,
@@ -235,5 +267,6 @@ async def running_domains(
             home.http = http
             yield home
     finally:
+        await connections.aclose()
         hub.close()
         await server.close()

@@ -43,8 +43,10 @@ from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
 from api_server.teams.tables import teams
+from api_server.tokens.keys import TokenKeys
 from common.crypto.api_tokens import new_api_token
 from common.crypto.envelope import Envelope
+from common.crypto.key_lines import new_key_line
 from common.crypto.keyring import Keyring, new_wrapping_key
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
@@ -54,7 +56,7 @@ from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
 from tests.api_server.changes.recorded import RecordedChanges
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
-from tests.api_server.provider_tokens.nobody import no_connections
+from tests.api_server.provider_tokens.stage import connections_over
 
 ADMIN = new_api_token()
 VIEWER = new_api_token()
@@ -161,6 +163,8 @@ async def _domains(
                 limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
                 tunnel_url="ws://relay/tunnel",
                 public_url=lambda: "http://api.test",
+                token_keys=TokenKeys(new_key_line()),
+                api_token_max_lifetime=0,
                 token_lifetime=3600,
                 token_max_lifetime=86400,
             )
@@ -226,7 +230,7 @@ async def running_api(
             HealthEndpoints(readiness, registry),
             SessionEndpoints(store, domains.devices, domains.journal),
             *domains.endpoints,
-            *no_connections(clock).endpoints,
+            *connections_over(domains, clock).endpoints,
         )
         logs = io.StringIO()
         application = RestApplication(

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from api_server.auth.admin_token import ensure_admin_token
+from api_server.tokens.keys import ensure_token_keys
 from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyfiles import ensure_secret
 from common.crypto.keyring import ensure_keyring
@@ -40,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with the files that the process needs."""
     ensure_key_pair(tmp_path / "signing.json", tmp_path / "public.json")
     ensure_key_pair(tmp_path / "audit-signing-keys.json", tmp_path / "audit-keys.json")
+    ensure_token_keys(tmp_path / "api-token-keys")
     ensure_keyring(tmp_path / "keyring.json")
     make_database_file(tmp_path / "homeport.db")
     ensure_secret(tmp_path / "internal-key")

@@ -55,6 +55,7 @@ def running(url: str, signer: SessionTokenSigner) -> Iterator[tuple[Home, Person
                 ("devices", {"name": "lathe"}),
                 ("devices/lathe/session-tokens", {}),
                 ("pairing-tokens", {"uses": 2}),
+                ("api-tokens", {"name": "ci", "scopes": ["devices:read"]}),
                 ("invitations", {"email": "bob@example.org", "teams": [{"team": "home", "role": "VIEWER"}]}),
             ):
                 assert (await home.call("POST", f"/api/{path}", ann, json=body)).status_code == 201

@@ -20,6 +20,7 @@ from api_server.devices.interfaces import Revocation
 from api_server.devices.ledger import RevocationLedger
 from api_server.server import ApiServer
 from api_server.settings import ApiSettings
+from api_server.tokens.keys import ensure_token_keys
 from common.clock import SystemClock
 from common.crypto.envelope import Envelope
 from common.crypto.errors import KeyFileError, KeyMissingError
@@ -39,6 +40,7 @@ def settings(folder: Path, **changes: object) -> ApiSettings:
     """Settings for a server beside the relay whose keys are in `folder`."""
     ensure_admin_token(folder / "admin-token")
     ensure_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+    ensure_token_keys(folder / "api-token-keys")
     ensure_keyring(folder / "keyring.json")
     if not (folder / "homeport.db").exists():
         make_database_file(folder / "homeport.db")
@@ -199,7 +201,15 @@ async def test_it_listens_on_ipv6_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["internal-key", "session-signing-keys.json", "admin-token", "audit-signing-keys.json", "keyring.json"]
+    "name",
+    [
+        "internal-key",
+        "session-signing-keys.json",
+        "admin-token",
+        "audit-signing-keys.json",
+        "keyring.json",
+        "api-token-keys",
+    ],
 )
 async def test_a_key_file_that_others_may_read_keeps_it_from_starting(tmp_path: Path, name: str) -> None:
     async with running_relay(tmp_path):

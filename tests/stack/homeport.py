@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from api_server.tokens.keys import ensure_token_keys
 from common.crypto.api_tokens import new_api_token
 from common.crypto.key_sets import generate_key_pair
 from common.crypto.keyfiles import ensure_secret, read_secret
@@ -48,6 +49,7 @@ class Keys:
         ensure_secret(keys.admin_token_file, new_api_token)
         generate_key_pair(keys.signing_keys_file, keys.session_keys_file)
         generate_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
+        ensure_token_keys(folder / "api-token-keys")
         ensure_keyring(folder / "keyring.json")
         make_database_file(keys.database_file)
         return keys

@@ -7,9 +7,6 @@ transaction cookie, or the other way round. To rotate, put a new line first; tak
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
 from pathlib import Path
 from typing import Literal
 
@@ -17,21 +14,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.crypto.errors import KeyFileError
+from common.crypto.key_lines import KEY_LENGTH, new_key_line, read_key_lines
 from common.crypto.keyfiles import ensure_secret, read_secret
 from common.secret import Secret
 
 __all__ = ["CookieKeys", "Purpose", "ensure_cookie_keys", "new_cookie_key"]
 
-Purpose = Literal["csrf", "gateway_session", "gateway_ticket", "session", "transaction"]
+Purpose = Literal["connect", "csrf", "gateway_session", "gateway_ticket", "session", "transaction"]
 
-_LENGTH = 32
-"""Bytes of a key."""
-_MAX_KEYS = 16
-
-
-def new_cookie_key() -> Secret:
-    """A fresh line for the file: 256 random bits, base64url."""
-    return Secret(base64.urlsafe_b64encode(secrets.token_bytes(_LENGTH)).decode())
+new_cookie_key = new_key_line
 
 
 def ensure_cookie_keys(path: Path) -> None:
@@ -56,18 +47,7 @@ class CookieKeys:
     __slots__ = ("_keys",)
 
     def __init__(self, keys: Secret) -> None:
-        lines = keys.reveal().split()
-        if not 0 < len(lines) <= _MAX_KEYS:
-            raise ValueError(f"1 to {_MAX_KEYS} cookie keys are needed, one a line")
-        decoded = []
-        for line in lines:
-            try:
-                decoded.append(base64.b64decode(line, altchars=b"-_", validate=True))
-            except (binascii.Error, ValueError):
-                decoded.append(b"")
-        if any(len(key) != _LENGTH for key in decoded):
-            raise ValueError(f"a cookie key is {_LENGTH} bytes in base64url")
-        self._keys = tuple(decoded)
+        self._keys = read_key_lines(keys, "cookie")
 
     @classmethod
     def from_file(cls, path: Path) -> CookieKeys:
@@ -84,4 +64,6 @@ class CookieKeys:
     def derive(self, purpose: Purpose) -> tuple[bytes, ...]:
         """The keys for a purpose, newest first."""
         info = f"homeport cookie: {purpose}".encode()
-        return tuple(HKDF(algorithm=SHA256(), length=_LENGTH, salt=None, info=info).derive(key) for key in self._keys)
+        return tuple(
+            HKDF(algorithm=SHA256(), length=KEY_LENGTH, salt=None, info=info).derive(key) for key in self._keys
+        )

@@ -16,8 +16,6 @@ five the oldest is dropped.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -27,12 +25,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from itsdangerous import BadSignature, Signer
 
 from api_server.auth.oidc import Transaction
 from api_server.auth.signin.cookie_keys import CookieKeys
+from api_server.auth.signin.sealed_values import SealedValues
 from common.secret import Secret
 
 __all__ = [
@@ -41,8 +38,10 @@ __all__ = [
     "Browser",
     "Cookies",
     "UnderWay",
+    "cookie_line",
     "cookie_values",
     "hash_session",
+    "name_of_state",
     "new_session_secret",
 ]
 
@@ -54,8 +53,6 @@ TRANSACTION_LIFETIME = 300.0
 
 _MAX_HEADER = 32 * 1024
 """Bytes of all cookies that are looked at; what is beyond is not ours."""
-_NONCE = 12
-"""Bytes: NIST SP 800-38D section 8.2."""
 _BROWSER = re.compile(r"[0-9a-f]{32}(?:\.[0-9a-f]{16}){0,5}", re.ASCII)
 _SESSION_SECRET = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -136,7 +133,7 @@ class Cookies:
             key_derivation="none",
         )
         self._csrf_keys = keys.derive("csrf")
-        self._ciphers = tuple(AESGCM(key) for key in keys.derive("transaction"))
+        self._transactions = SealedValues(keys.derive("transaction"), UnderWay)
 
     # The session
 
@@ -203,12 +200,12 @@ class Cookies:
         """
         browser = browser if browser is not None else Browser(secrets.token_hex(16))
         under_way = msgspec.structs.replace(under_way, browser=browser.id)
-        name = _name_of(under_way.transaction.state)
+        name = name_of_state(under_way.transaction.state)
         listed = (*(each for each in browser.under_way if each != name), name)
         dropped, kept = listed[:-MAX_UNDER_WAY], listed[-MAX_UNDER_WAY:]
         lines = [
             self._line(self.browser_name, str(Browser(browser.id, kept)), "/", None),
-            self._transaction_line(name, self._seal(name, under_way), int(TRANSACTION_LIFETIME)),
+            self._transaction_line(name, self._transactions.seal(name, under_way), int(TRANSACTION_LIFETIME)),
         ]
         lines += [self._transaction_line(each, "", 0) for each in dropped]
         return under_way, lines
@@ -222,11 +219,11 @@ class Cookies:
             now: seconds since the epoch.
         """
         browser = self.read_browser(header)
-        name = _name_of(state)
+        name = name_of_state(state)
         if browser is None:
             return None
         for value in cookie_values(header, self._transaction_prefix + name):
-            opened = self._open(name, value)
+            opened = self._transactions.open(name, value)
             if (
                 opened is not None
                 and opened.expires_at > now
@@ -238,47 +235,43 @@ class Cookies:
 
     def drop_under_way(self, state: str, browser: Browser | None) -> list[str]:
         """The header lines that take a sign-in away."""
-        name = _name_of(state)
+        name = name_of_state(state)
         lines = [self._transaction_line(name, "", 0)]
         if browser is not None:
             kept = tuple(each for each in browser.under_way if each != name)
             lines.append(self._line(self.browser_name, str(Browser(browser.id, kept)), "/", None))
         return lines
 
-    def _seal(self, name: str, under_way: UnderWay) -> str:
-        nonce = secrets.token_bytes(_NONCE)
-        sealed = self._ciphers[0].encrypt(nonce, msgspec.msgpack.encode(under_way), name.encode())
-        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
-
-    def _open(self, name: str, value: str) -> UnderWay | None:
-        try:
-            sealed = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            return None
-        for cipher in self._ciphers:
-            try:
-                opened = cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
-                return msgspec.msgpack.decode(opened, type=UnderWay)
-            except (InvalidTag, ValueError, msgspec.MsgspecError):
-                continue
-        return None
-
     def _transaction_line(self, name: str, value: str, max_age: int) -> str:
         return self._line(self._transaction_prefix + name, value, self._callback_path, max_age)
 
     def _line(self, name: str, value: str, path: str, max_age: int | None) -> str:
-        parts: Sequence[str | None] = (
-            f"{name}={value}",
-            f"Path={path}",
-            None if max_age is None else f"Max-Age={max_age}",
-            "Secure" if self._secure else None,
-            "HttpOnly",
-            "SameSite=Lax",
-        )
-        return "; ".join(part for part in parts if part is not None)
+        return cookie_line(name, value, path=path, max_age=max_age, secure=self._secure)
 
 
-def _name_of(state: str) -> str:
+def cookie_line(name: str, value: str, *, path: str, max_age: int | None, secure: bool) -> str:
+    """A header line that sets a cookie.
+
+    Args:
+        name: of the cookie.
+        value: of the cookie.
+        path: that it is for.
+        max_age: seconds; 0 takes it away, None is for as long as the browser runs.
+        secure: whether browsers come by TLS.
+    """
+    parts: Sequence[str | None] = (
+        f"{name}={value}",
+        f"Path={path}",
+        None if max_age is None else f"Max-Age={max_age}",
+        "Secure" if secure else None,
+        "HttpOnly",
+        "SameSite=Lax",
+    )
+    return "; ".join(part for part in parts if part is not None)
+
+
+def name_of_state(state: str) -> str:
+    """What the cookie of a transaction is called after its state."""
     return sha256(state.encode()).hexdigest()[:16]
 
 

@@ -102,7 +102,7 @@ def error_of(content: dict[str, Any]) -> str | None:
 
 def _refusal(status: int, error: str) -> GrantRefusedError | ProviderAwayError | ProviderRefusesClientError:
     if error in _DEAD:
-        return GrantRefusedError(f"the provider says {error}")
+        return GrantRefusedError(error)
     shown = error or f"status {status}"
     if status == 429 or error in _LATER:
         return ProviderAwayError(f"the provider says {shown}", undone=status == 429 or error == "slow_down")

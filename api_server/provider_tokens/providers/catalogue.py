@@ -38,6 +38,10 @@ class Providers:
             raise ProviderNotFoundError("no such provider is set up; /api/providers lists those that are")
         return found
 
+    def knows(self, name: str) -> bool:
+        """Whether there is one of that name."""
+        return name in self._clients
+
     def after(self, name: str, limit: int) -> Sequence[ProviderClient]:
         """Those whose names come after `name`, at most `limit`."""
         return [client for each, client in self._clients.items() if each > name][:limit]

@@ -156,7 +156,7 @@ class ProviderClient:
         """
         return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()})
 
-    async def revoke(self, access: Secret, refresh: Secret | None) -> bool:
+    async def revoke(self, access: Secret | None, refresh: Secret | None) -> bool:
         """Take a grant back.
 
         Returns:

@@ -69,7 +69,7 @@ class KindOfProvider(Protocol):
         ...
 
     def revocations(
-        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
     ) -> list[Revocation]:
         """Requests that take a grant back, in order; none where the provider has no way."""
         ...
@@ -94,10 +94,10 @@ class _GitHub:
         return {}
 
     def revocations(
-        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
     ) -> list[Revocation]:
         del metadata, refresh
-        if settings.client_secret is None:
+        if settings.client_secret is None or access is None:
             return []
         url = (settings.url or self.default_url).removesuffix("/")
         api = settings.api_url or ("https://api.github.com" if url == self.default_url else f"{url}/api/v3")
@@ -138,7 +138,7 @@ class _GitLab:
         return {}
 
     def revocations(
-        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
     ) -> list[Revocation]:
         return _rfc_7009(metadata, settings, access, refresh)
 
@@ -163,7 +163,7 @@ class _Bitbucket:
         return {}
 
     def revocations(
-        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
     ) -> list[Revocation]:
         del metadata, settings, access, refresh
         return []
@@ -184,7 +184,7 @@ class _OpenId:
         return {"prompt": "consent"} if "offline_access" in scopes else {}
 
     def revocations(
-        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+        self, metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
     ) -> list[Revocation]:
         return _rfc_7009(metadata, settings, access, refresh)
 
@@ -217,7 +217,7 @@ def _described(
 
 
 def _rfc_7009(
-    metadata: ProviderMetadata, settings: ProviderSettings, access: Secret, refresh: Secret | None
+    metadata: ProviderMetadata, settings: ProviderSettings, access: Secret | None, refresh: Secret | None
 ) -> list[Revocation]:
     """The refresh token first: by section 2.1 the access tokens of its grant go with it."""
     if metadata.revocation_endpoint is None:

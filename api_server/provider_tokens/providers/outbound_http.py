@@ -5,6 +5,7 @@ time, with bounded answers. No redirect is followed: tokens are not for whatever
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from api_server.auth.oidc.answer import Answer
@@ -13,9 +14,9 @@ from api_server.outbound.errors import OutboundError, TargetForbiddenError, Targ
 from api_server.outbound.http import OutboundAnswer, OutboundHttp
 from api_server.provider_tokens.providers.sending import NotAskedError
 
-__all__ = ["OutboundProviderHttp"]
+__all__ = ["PROVIDER_TIMEOUT", "OutboundProviderHttp"]
 
-_TIMEOUT = 10.0
+PROVIDER_TIMEOUT: Final = 10.0
 """Seconds for a whole exchange."""
 _MAX_BYTES = 256 * 1024
 """Of an answer: the largest known key set has 30 KiB, a token answer less."""
@@ -32,7 +33,7 @@ class OutboundProviderHttp:
         timeout: seconds for a whole exchange.
     """
 
-    def __init__(self, http: OutboundHttp, *, timeout: float = _TIMEOUT) -> None:
+    def __init__(self, http: OutboundHttp, *, timeout: float = PROVIDER_TIMEOUT) -> None:
         self._http = http
         self._timeout = timeout
 

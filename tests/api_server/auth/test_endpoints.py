@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api_server.auth.interfaces import INSTALLATION_ACTIONS
 from common.crypto.session_tokens import SessionTokenSigner
 from tests.api_server.rest import ADMIN, BOTH_TEAMS, VIEWER, running_api
 
@@ -14,7 +15,7 @@ async def test_the_administrator(signer: SessionTokenSigner) -> None:
     async with running_api(signer) as api:
         me = (await api.get("/api/auth/me")).json()
         assert (me["kind"], me["name"], me["id"]) == ("token", "administration token", ADMIN.reveal()[:9])
-        assert me["installation"] == ["audit.read_installation", "metrics.read", "users.disable"]
+        assert me["installation"] == sorted(INSTALLATION_ACTIONS)
         (team,) = me["teams"]
         assert (team["id"], team["name"], team["role"]) == ("home", "Team home", None)
         assert "gateway.call" in team["actions"]

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 def filled(path: str) -> str:
     """A path of the router with something for its variables."""
-    return path.replace("{id}", "some-id").replace("{token_id}", "some-token")
+    return path.replace("{id}", "some-id").replace("{token_id}", "some-token").replace("{provider}", "some")
 
 
 async def test_the_router_is_walked_and_every_route_needs_an_identity(signer: SessionTokenSigner) -> None:

@@ -29,6 +29,7 @@ from api_server.gateway.inspection import Recorder
 from api_server.outbound.outbound import Outbound
 from api_server.relay import ServiceDialer
 from api_server.rest import Endpoints
+from api_server.routing.health import HealthChecks, ServiceProbe
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
 from api_server.routing.targets import TargetMaker
@@ -64,6 +65,7 @@ class Routed:
     stage: Stage
     table: RouteTable
     presence: DevicePresence
+    checks: HealthChecks
     outbound: Outbound
 
     async def get(self, path: str, headers: str = "", *, client: Client | None = None) -> Reply:
@@ -100,6 +102,7 @@ async def routed(
     outbound = Outbound(_LOOPBACK)
     presence = DevicePresence()
     tables: list[RouteTable] = []
+    checks: list[HealthChecks] = []
     async with (
         Database.connect(url) as database,
         running_domains(database, signer, targets=outbound.policy, more=more) as home,
@@ -113,16 +116,18 @@ async def routed(
                 targets=outbound.policy,
                 envelope=home.domains.envelope,
                 presence=presence,
-                clock=home.clock,
+                clock=stage.clock,
             )
-            tables.append(RouteTable(database, DeviceBook(), maker, presence))
+            checks.append(HealthChecks(ServiceProbe(dialer), stage.clock.monotonic))
+            tables.append(RouteTable(database, DeviceBook(), maker, presence, checks[0]))
             return tables[0]
 
-        async with Stage(router=router, recorder=recorder, **services) as stage:
+        stage = Stage(router=router, recorder=recorder, **services)
+        async with stage:
             (table,) = tables
             home.changes.feed.add(table)
             home.changes.feed.add(table.labels)
-            yield Routed(home, stage, table, presence, outbound)
+            yield Routed(home, stage, table, presence, checks[0], outbound)
     await outbound.aclose()
 
 

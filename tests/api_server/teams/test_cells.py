@@ -38,6 +38,7 @@ pytestmark = pytest.mark.anyio
 ROLES = list(Role)
 
 BY_HANDLERS = {
+    Action.API_TOKENS_CHANGE,
     Action.AUDIT_READ_INSTALLATION,
     Action.DEVICES_CHANGE,
     Action.GATEWAY_CALL,
@@ -66,7 +67,12 @@ async def home(fresh_database: FreshDatabase, signer: SessionTokenSigner) -> Asy
 async def fire(home: Home, route: Route, who: Person | None, *, team: TeamId = HOME) -> tuple[int, str | None]:
     """A request to `route` about `team`; status and code of the answer."""
     path = route.path.replace("{team}", team).replace("{user}", "nobody" if who is None else who.id)
-    path = path.replace("{id}", "none").replace("{token_id}", "none").replace("{kind}", "token")
+    path = (
+        path.replace("{id}", "none")
+        .replace("{token_id}", "none")
+        .replace("{provider}", "none")
+        .replace("{kind}", "token")
+    )
     wanted = {"team": team, "user_code": "BCDF-GHJK"}
     query = {name: value for name, value in wanted.items() if name in _fields(route.parameters.get("query"))}
     options: dict[str, Any] = {"params": query}
@@ -190,6 +196,25 @@ async def test_a1_pairing_tokens(home: Home, role: Role, is_own: bool) -> None:
     allowed = may(role, Action.PAIRING_TOKENS_CHANGE, Action.PAIRING_TOKENS_CHANGE_OWN, is_own=is_own)
     answer = await home.call("DELETE", f"/api/pairing-tokens/{made['id']}", who)
     assert answer.status_code == (204 if allowed else 403)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "of somebody else"])
+async def test_a1_api_tokens(home: Home, role: Role, is_own: bool) -> None:
+    ann, who = await home.person("ann", home=Role.ADMIN), await home.person("who", home=Role.DEVELOPER)
+    body = {"name": "ci", "scopes": ["devices:read"]}
+    made = (await home.call("POST", "/api/api-tokens", who if is_own else ann, json=body)).json()
+    await home.call("PUT", f"/api/teams/home/members/{who.id}", ann, json={"role": role})
+    allowed = may(role, Action.API_TOKENS_CHANGE, Action.API_TOKENS_CHANGE_OWN, is_own=is_own)
+    one = f"/api/api-tokens/{made['id']}"
+    for method, path, json in (
+        ("PATCH", one, {"name": "cd"}),
+        ("POST", f"{one}/rotate", {}),
+        ("DELETE", one, None),
+    ):
+        answer = await home.call(method, path, who, json=json)
+        assert (answer.status_code < 300) is allowed, (method, answer.text)
+        assert allowed or answer.json()["code"] == "forbidden"
 
 
 @pytest.mark.parametrize("role", ROLES)

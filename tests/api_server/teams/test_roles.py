@@ -28,6 +28,10 @@ pairing_tokens.read         y y y y
 pairing_tokens.create       y y y -
 pairing_tokens.change       y y - -
 pairing_tokens.change_own   y y y -
+api_tokens.read         y y y y
+api_tokens.create       y y y -
+api_tokens.change       y y - -
+api_tokens.change_own   y y y -
 """
 """The cells that were settled before there was code; what is not among them was decided with it."""
 

@@ -43,6 +43,7 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
     device = await made("/api/devices", team=team, name=f"lathe-{number}")
     token = await made(f"/api/devices/{device['id']}/session-tokens?team={team}")
     pairing = await made("/api/pairing-tokens", team=team)
+    program = await made("/api/api-tokens", team=team, name="ci", scopes=["devices:read"])
     invited = await made("/api/invitations", email="new@example.org", teams=[{"team": team, "role": "VIEWER"}])
     backend = "https://api.example.org"
     secret = await made("/api/upstream-secrets", team=team, name="key", destination=backend, value="v")
@@ -56,6 +57,7 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
         "name": device["name"],
         "session token": token["id"],
         "pairing token": pairing["id"],
+        "API token": program["id"],
         "invitation": invited["id"],
         "upstream secret": secret["id"],
         "route": route["id"],
@@ -104,12 +106,20 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
         ("DELETE", route, None),
         ("POST", "/api/routes", {"team": "home", **to_lathe}),
         ("POST", "/api/upstream-secrets", {"team": "home", "name": "x", "destination": "https://x.org", "value": "v"}),
+        ("GET", f"/api/api-tokens/{ids['API token']}", None),
+        ("PATCH", f"/api/api-tokens/{ids['API token']}", {"name": "mine"}),
+        ("POST", f"/api/api-tokens/{ids['API token']}/rotate", {}),
+        ("DELETE", f"/api/api-tokens/{ids['API token']}", None),
         ("GET", f"/api/pairing-tokens/{pairing}", None),
         ("DELETE", f"/api/pairing-tokens/{pairing}", None),
         ("GET", f"/api/sessions/{session}", None),
         ("DELETE", f"/api/sessions/{session}", None),
         ("GET", f"/api/invitations/{invitation}", None),
         ("DELETE", f"/api/invitations/{invitation}", None),
+        ("GET", "/api/provider-tokens/github", None),
+        ("DELETE", "/api/provider-tokens/github", None),
+        ("GET", "/api/provider-tokens/github/connect", None),
+        ("POST", "/api/provider-tokens/github/access-token", None),
         ("GET", "/api/teams/home", None),
         ("PATCH", "/api/teams/home", {"name": "mine"}),
         ("DELETE", "/api/teams/home", None),
@@ -118,6 +128,7 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
         ("DELETE", f"/api/teams/home/members/{user}", None),
         ("POST", "/api/devices", {"team": "home", "name": "mine"}),
         ("POST", "/api/pairing-tokens", {"team": "home"}),
+        ("POST", "/api/api-tokens", {"team": "home", "name": "mine"}),
         ("POST", "/api/device-approvals", {"user_code": "BCDF-GHJK", "decision": "approve", "team": "home"}),
         ("POST", "/api/invitations", {"email": "z@example.org", "teams": [{"team": "home", "role": "ADMIN"}]}),
         ("POST", "/api/invitations", {"email": "z@example.org", "teams": _BOTH}),

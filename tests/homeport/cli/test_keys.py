@@ -22,6 +22,7 @@ def test_what_it_makes_is_enough_for_relay_and_api(run: Run, tmp_path: Path) -> 
         "admin-token": 0o600,
         "cookie-keys": 0o600,
         "audit-signing-keys.json": 0o600,
+        "api-token-keys": 0o600,
         "keyring.json": 0o600,
         "keys": 0o700,
     }
