@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 
 import pytest
 
 from api_server.outbound.http import OutboundHttp
-from api_server.outbound.policy import TargetPolicy
-from api_server.outbound.resolver import Resolver
 from tests.api_server.provider_tokens.double import Double, running_double
+from tests.api_server.provider_tokens.parts import loopback_http
 
 
 @pytest.fixture
@@ -23,8 +21,7 @@ async def double(anyio_backend: str) -> AsyncIterator[Double]:
 @pytest.fixture
 async def outbound(anyio_backend: str) -> AsyncIterator[OutboundHttp]:
     """Requests that may go to this machine."""
-    policy = TargetPolicy(["127.0.0.0/8"])
-    http = OutboundHttp(policy, Resolver(policy), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    http = loopback_http()
     try:
         yield http
     finally:

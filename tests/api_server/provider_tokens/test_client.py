@@ -252,7 +252,7 @@ async def test_s5_what_an_openid_provider_brings_back_is_held_against_what_was_b
     good = wire.authorize(url)
     for changes in ({"state": "other"}, {"iss": "https://other.test"}, {"iss": None}, {"code": ""}):
         with pytest.raises(InvalidConnectCallbackError):
-            await provider.code_of(transaction, error=None, **{**good, **changes})  # type: ignore[arg-type]
+            await provider.code_of(transaction, error=None, **{**good, **changes})
     with pytest.raises(ConsentRefusedError, match="access_denied"):
         await provider.code_of(transaction, state=good["state"], code=None, error="access_denied", iss=good["iss"])
     with pytest.raises(ProviderAwayError):
