@@ -26,6 +26,7 @@ from api_server.provider_tokens.grants.records import GrantKey, GrantKind
 from api_server.provider_tokens.grants.refresher import Refresher
 from api_server.provider_tokens.grants.store import GrantRecords
 from api_server.provider_tokens.grants.tokens import TokenManager
+from api_server.provider_tokens.offline import OfflineKeeper
 from api_server.provider_tokens.pace import Pace
 from api_server.provider_tokens.people import NobodyBehind, PeopleBehind
 from api_server.provider_tokens.providers.catalogue import Providers
@@ -95,6 +96,9 @@ class Connections:
         attempts = Attempts(database, envelope, leases, clock)
         self.refresher = Refresher(grants, attempts, leases, source, Obituaries(audit, changes), clock)
         self.tokens = TokenManager(grants, attempts, leases, self.refresher, source, clock)
+        self.offline = OfflineKeeper(self.tokens, audit)
+        """Where sign-in has offline tokens kept."""
+        self._sign_in = sign_in
         connect = ConnectService(
             providers,
             self.tokens,
@@ -125,3 +129,5 @@ class Connections:
     async def aclose(self) -> None:
         """Wait for the refreshes that are under way: their answers are the only ones that there will be."""
         await self.refresher.aclose()
+        if self._sign_in is not None:
+            await self._sign_in.aclose()

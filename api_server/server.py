@@ -187,7 +187,10 @@ class ApiServer:
             secure=settings.public_url is not None and settings.public_url.startswith("https:"),
             base_url=lambda: self.api_url if settings.public_url is None else origin_of(settings.public_url),
             pace=Pace(burst=settings.hand_out_burst, interval=settings.hand_out_interval),
+            sign_in=self._sign_in.offline_provider(),
         )
+        if settings.oidc_offline_access:
+            self._sign_in.service.keep_offline_tokens(self._connections.offline)
         self._programs = Programs(
             database=self._database,
             feed=self.changes,

@@ -109,6 +109,13 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
     oidc_scopes: Annotated[
         tuple[str, ...], Meta(description="Scopes that are asked for beside openid; name and e-mail come by them.")
     ] = ("openid", "email", "profile")
+    oidc_offline_access: Annotated[
+        bool,
+        Meta(
+            description="Ask for an offline token at sign-in (offline_access) and keep it, so that programs get access "
+            "tokens of that provider for people who are away; they are asked for their consent at each sign-in."
+        ),
+    ] = False
     oidc_ca_file: Annotated[
         Path | None, Meta(description="Certificates to check the provider's against; empty for the system's.")
     ] = None

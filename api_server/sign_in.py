@@ -21,6 +21,10 @@ from api_server.auth.signin.service import CALLBACK_PATH, SignInService
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.db.database import Database
 from api_server.http.origins import origin_of
+from api_server.provider_tokens.grants.records import OFFLINE_PROVIDER
+from api_server.provider_tokens.providers.client import ProviderClient
+from api_server.provider_tokens.providers.sending import FetcherHttp
+from api_server.provider_tokens.settings import ProviderKind, ProviderSettings
 from api_server.settings import ApiSettings
 from api_server.teams.memberships import DatabaseMemberships
 from common.clock import Clock
@@ -58,6 +62,8 @@ class SignIn:
         gateway_url: Callable[[], str],
     ) -> None:
         public = None if settings.public_url is None else origin_of(settings.public_url)
+        self._settings = settings
+        self._clock = clock
         self._team = TeamId(settings.team)
         self.memberships = DatabaseMemberships(database, clock)
         self.store = DatabaseSignInStore(database, audit, self.memberships)
@@ -106,6 +112,20 @@ class SignIn:
                 client_id=settings.oidc_client_id,
             )
 
+    def offline_provider(self) -> ProviderClient | None:
+        """The provider as the one that offline tokens are refreshed and revoked at; None where none is asked for."""
+        settings = self._settings
+        if settings.oidc_issuer is None or not settings.oidc_offline_access:
+            return None
+        provider = ProviderSettings(
+            kind=ProviderKind.OIDC,
+            client_id=settings.oidc_client_id,
+            client_secret=settings.oidc_client_secret,
+            url=settings.oidc_issuer,
+        )
+        http = FetcherHttp(HttpxFetcher(settings.oidc_issuer, tls=_tls(settings)))
+        return ProviderClient(OFFLINE_PROVIDER, provider, http=http, clock=self._clock)
+
     async def prepare(self) -> None:
         """Have the first team, before anybody can sign in.
 
@@ -131,6 +151,7 @@ def _relying_party(settings: ApiSettings, clock: Clock) -> RelyingParty | None:
         scopes=settings.oidc_scopes,
         fetcher=HttpxFetcher(settings.oidc_issuer, tls=_tls(settings)),
         clock=clock,
+        offline=settings.oidc_offline_access,
     )
 
 

@@ -32,13 +32,17 @@ function made(issuer, clients) {
       backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       rpInitiatedLogout: { enabled: true },
+      revocation: { enabled: true },
     },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'PS256', 'ES256', 'EdDSA'] },
     pkce: { required: () => true },
+    // The old one is dead when the new one is given, and showing it again ends the grant.
+    rotateRefreshToken: true,
     // Its own fetch does not send to loopback addresses, which is where the API of the tests is.
     fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }),
     ttl: {
       AccessToken: 60, AuthorizationCode: 60, ClientCredentials: 60, Grant: 600, IdToken: 60, Interaction: 600, Session: 600,
+      RefreshToken: 86400,
     },
     findAccount: (_, id) => ({
       accountId: id,

@@ -21,6 +21,7 @@ from api_server.auth.oidc.fetcher import Fetcher
 from api_server.auth.oidc.provider import Provider
 from api_server.auth.oidc.requests import (
     Client,
+    Tokens,
     Transaction,
     authorization_url,
     code_of,
@@ -43,11 +44,23 @@ class RelyingParty:
         scopes: asked for; `openid` is added when it is missing.
         fetcher: sends requests.
         clock: for the times in tokens.
+        offline: ask for an offline token as well (`offline_access`, OpenID Connect Core section 11).
     """
 
-    def __init__(self, issuer: str, client: Client, *, scopes: Sequence[str], fetcher: Fetcher, clock: Clock) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        client: Client,
+        *,
+        scopes: Sequence[str],
+        fetcher: Fetcher,
+        clock: Clock,
+        offline: bool = False,
+    ) -> None:
         self._client = client
-        self._scopes = tuple(dict.fromkeys(["openid", *scopes]))
+        self._scopes = tuple(dict.fromkeys(["openid", *scopes, *(["offline_access"] if offline else [])]))
+        # Without it the provider is to ignore the scope.
+        self._more = {"prompt": "consent"} if offline else {}
         self._fetcher = fetcher
         self._clock = clock
         self.provider = Provider(issuer, fetcher, clock)
@@ -71,7 +84,8 @@ class RelyingParty:
         """
         metadata = await self.provider.metadata()
         transaction = new_transaction(self.issuer, redirect_uri)
-        return authorization_url(metadata, self._client, transaction, scopes=self._scopes), transaction
+        url = authorization_url(metadata, self._client, transaction, scopes=self._scopes, more=self._more)
+        return url, transaction
 
     async def code_of(
         self, transaction: Transaction, *, state: str | None, code: str | None, error: str | None, iss: str | None
@@ -79,8 +93,17 @@ class RelyingParty:
         """The code in an answer to `transaction`; see `requests.code_of`."""
         return code_of(transaction, await self.provider.metadata(), state=state, code=code, error=error, iss=iss)
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What is asked for."""
+        return self._scopes
+
     async def finish(self, transaction: Transaction, code: str) -> Person:
-        """Who signed in.
+        """Who signed in; see `redeem`."""
+        return (await self.redeem(transaction, code))[0]
+
+    async def redeem(self, transaction: Transaction, code: str) -> tuple[Person, Tokens]:
+        """Who signed in, and what the provider gave for it.
 
         Args:
             transaction: that `begin` gave.
@@ -114,7 +137,7 @@ class RelyingParty:
         profile = None
         if not checked.profile.complete and metadata.userinfo_endpoint is not None:
             profile = await self._userinfo(metadata.userinfo_endpoint, tokens.access_token)
-        return person_of(checked, profile)
+        return person_of(checked, profile), tokens
 
     async def _userinfo(self, url: str, access_token: str) -> Profile:
         answer = await self._fetcher.get(url, {"Authorization": f"Bearer {access_token}"})

@@ -173,6 +173,13 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     token_type: str
     id_token: str | None = None
     expires_in: float | None = None
+    refresh_token: str | None = None
+    refresh_expires_in: float | None = None
+    """Seconds; not of a specification, but several providers say it."""
+    scope: str | None = None
+
+    def __repr__(self) -> str:
+        return "Tokens(***)"
 
 
 class _TokenError(msgspec.Struct, frozen=True):

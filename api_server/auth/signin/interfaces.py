@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.auth.oidc import LogoutClaims, Person
 from common.ids import TeamId
+from common.secret import Secret
 
 __all__ = [
     "FirstAdmin",
@@ -102,6 +103,27 @@ class TeamNames(Protocol):
 
         Raises:
             DatabaseError: it cannot be told.
+        """
+        ...
+
+
+class OfflineTokens(Protocol):
+    """Where offline tokens are kept, for the time that people are away."""
+
+    async def keep(
+        self, user: UserRecord, token: Secret, *, expires_at: float, scopes: tuple[str, ...], visit: Visit
+    ) -> None:
+        """Keep the offline token that came with a sign-in, in place of the one before.
+
+        Args:
+            user: whose it is.
+            token: a refresh token.
+            expires_at: seconds since the Unix epoch; 0 for never.
+            scopes: that were granted.
+            visit: for the record.
+
+        Raises:
+            HomeportError: it is not kept.
         """
         ...
 

@@ -27,6 +27,7 @@ from api_server.auth.oidc.errors import (
     InvalidIdTokenError,
     InvalidLogoutTokenError,
 )
+from api_server.auth.oidc.requests import Tokens
 from api_server.auth.signin.authenticator import SessionAuthenticator
 from api_server.auth.signin.cookies import TRANSACTION_LIFETIME, Cookies, UnderWay, hash_session, new_session_secret
 from api_server.auth.signin.errors import (
@@ -36,11 +37,21 @@ from api_server.auth.signin.errors import (
     SignInSessionNotFoundError,
     UserDisabledError,
 )
-from api_server.auth.signin.interfaces import LiveSession, NewSession, SessionRecord, SignInStore, Visit
+from api_server.auth.signin.interfaces import (
+    LiveSession,
+    NewSession,
+    OfflineTokens,
+    SessionRecord,
+    SignInStore,
+    UserRecord,
+    Visit,
+)
 from api_server.db.errors import DatabaseError
 from api_server.http.errors import ValidationFailedError
 from common.clock import Clock
+from common.errors import HomeportError
 from common.logging import Logger, get_logger
+from common.secret import Secret
 
 __all__ = ["CALLBACK_PATH", "Redirect", "SignInService", "check_return_to"]
 
@@ -115,6 +126,11 @@ class SignInService:
         self._idle = idle
         self._lifetime = lifetime
         self._log = log if log is not None else get_logger(__name__)
+        self._offline: OfflineTokens | None = None
+
+    def keep_offline_tokens(self, offline: OfflineTokens) -> None:
+        """Have the offline tokens that come with sign-ins kept there."""
+        self._offline = offline
 
     def _configured(self) -> RelyingParty:
         if self._party is None:
@@ -199,7 +215,8 @@ class SignInService:
             spent = sha256(state.encode()).hexdigest()
             if not await self._store.spend("sign_in_state", spent, under_way.expires_at):
                 raise CallbackReplayedError("this sign-in is finished already; begin anew at /api/auth/login")
-            person = await party.finish(transaction, redeemable)
+            asked_at = self._clock.wall()
+            person, tokens = await party.redeem(transaction, redeemable)
             secret, now = new_session_secret(), self._clock.wall()
             before = self._cookies.read_session(cookies)
             session = NewSession(
@@ -216,10 +233,29 @@ class SignInService:
             raise
         self._authenticator.forget()
         self._log.info("signed in", user=signed_in.user.id, session=signed_in.session, request_id=visit.request_id)
+        await self._keep_offline_token(party, signed_in.user, tokens, asked_at, visit)
         lines = self._cookies.drop_under_way(state, self._cookies.read_browser(cookies))
         return Redirect(
             self._base_url() + under_way.return_to, (self._cookies.set_session(secret, self._lifetime), *lines)
         )
+
+    async def _keep_offline_token(
+        self, party: RelyingParty, user: UserRecord, tokens: Tokens, asked_at: float, visit: Visit
+    ) -> None:
+        """Keep it, if there is one and somebody wants it. That it cannot be kept keeps nobody from signing in."""
+        if self._offline is None or not tokens.refresh_token:
+            return
+        lifetime = tokens.refresh_expires_in or 0.0
+        try:
+            await self._offline.keep(
+                user,
+                Secret(tokens.refresh_token),
+                expires_at=asked_at + lifetime if lifetime > 0 else 0.0,
+                scopes=party.scopes if tokens.scope is None else tuple(tokens.scope.split()),
+                visit=visit,
+            )
+        except HomeportError as exc:
+            self._log.warning("an offline token is not kept", user=user.id, code=exc.code, detail=exc.detail)
 
     # Out
 

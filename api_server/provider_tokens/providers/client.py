@@ -171,6 +171,10 @@ class ProviderClient:
             await self._revoke(request)
         return bool(requests)
 
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._http.aclose()
+
     async def _revoke(self, request: Revocation) -> None:
         with self._asked():
             if request.method == "DELETE":

@@ -9,7 +9,7 @@ from api_server.auth.oidc.answer import Answer
 from api_server.auth.oidc.errors import ProviderUnavailableError
 from api_server.auth.oidc.fetcher import Fetcher
 
-__all__ = ["NotAskedError", "ProviderHttp"]
+__all__ = ["FetcherHttp", "NotAskedError", "ProviderHttp"]
 
 
 class NotAskedError(ProviderUnavailableError):
@@ -26,3 +26,27 @@ class ProviderHttp(Fetcher, Protocol):
             ProviderUnavailableError: as `get`.
         """
         ...
+
+
+class FetcherHttp:
+    """A `ProviderHttp` of what sends the requests of sign-in: its provider is reached as sign-in reaches it.
+
+    Args:
+        fetcher: sends them.
+    """
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self._fetcher.get(url, headers)
+
+    async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
+        return await self._fetcher.post(url, form, headers)
+
+    async def delete(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+        raise NotImplementedError("an OpenID provider is not asked to delete anything")
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._fetcher.aclose()

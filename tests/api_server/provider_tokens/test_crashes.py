@@ -50,8 +50,16 @@ async def after_a_crash(
     return parts_over(database, envelope, FakeClock(now + 60), double.url, outbound)
 
 
-@pytest.mark.parametrize("kind", [Kind.SQLITE, Kind.POSTGRESQL], ids=lambda kind: kind.name.lower())
-@pytest.mark.parametrize("point", ["before_request", "after_answer", "after_commit"])
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [
+        (Kind.SQLITE, "before_request"),
+        (Kind.SQLITE, "after_answer"),
+        (Kind.SQLITE, "after_commit"),
+        (Kind.POSTGRESQL, "after_answer"),
+    ],
+    ids=lambda each: each.name.lower() if isinstance(each, Kind) else each,
+)
 async def test_b5_what_a_crash_leaves_is_recovered(
     tmp_path: Path, fresh_database: FreshDatabase, double: Double, outbound: OutboundHttp, kind: Kind, point: str
 ) -> None:

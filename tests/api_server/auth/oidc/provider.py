@@ -100,6 +100,8 @@ class FakeProvider:
         self.header: dict[str, Any] = {}
         self.id_token: str | None = None
         """Given as it is, instead of one that is made."""
+        self.more_tokens: dict[str, Any] = {}
+        """Given beside the usual ones."""
         self.userinfo: dict[str, Any] | None = None
         self.now = NOW
         self.away: set[str] = set()
@@ -146,7 +148,8 @@ class FakeProvider:
         if request is None or not _proves(request["code_challenge"], form["code_verifier"]):
             return _json(400, {"error": "invalid_grant", "error_description": "<b>no</b>"})
         token = self.id_token if self.id_token is not None else self.made_id_token(request.get("nonce", ""))
-        return _json(200, {"access_token": "access", "token_type": "bearer", "id_token": token, "expires_in": 60})
+        given = {"access_token": "access", "token_type": "bearer", "id_token": token, "expires_in": 60}
+        return _json(200, given | self.more_tokens)
 
     async def aclose(self) -> None:
         self.asked.append("closed")

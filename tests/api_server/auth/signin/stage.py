@@ -88,6 +88,7 @@ class Stage:
     teams: FakeTeams
     cookies: Cookies
     sessions: SessionAuthenticator
+    service: SignInService
     clock: FakeClock
     gateway: GatewaySignIn
     """Signs in on pages of the gateway."""
@@ -154,7 +155,7 @@ async def staged(
     ):
         here.append(api.url)
         async with exit_stack:
-            yield Stage(api, provider, store, teams, cookies, sessions, clock, at_gateway, exit_stack)
+            yield Stage(api, provider, store, teams, cookies, sessions, service, clock, at_gateway, exit_stack)
 
 
 def parameters(url: str) -> dict[str, str]:
