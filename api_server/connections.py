@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from api_server.audit.interfaces import AuditLog
+from api_server.auth.interfaces import Identity
 from api_server.auth.signin.cookie_keys import CookieKeys
 from api_server.changes.interfaces import ChangeLog
 from api_server.custody.interfaces import RecordStore
@@ -28,17 +29,40 @@ from api_server.provider_tokens.grants.store import GrantRecords
 from api_server.provider_tokens.grants.tokens import TokenManager
 from api_server.provider_tokens.offline import OfflineKeeper
 from api_server.provider_tokens.pace import Pace
-from api_server.provider_tokens.people import NobodyBehind, PeopleBehind
+from api_server.provider_tokens.people import PeopleBehind
 from api_server.provider_tokens.providers.catalogue import Providers
 from api_server.provider_tokens.providers.client import ProviderClient
 from api_server.provider_tokens.providers.outbound_http import PROVIDER_TIMEOUT, OutboundProviderHttp
 from api_server.provider_tokens.service import GrantService
 from api_server.provider_tokens.settings import ProviderSettings
 from api_server.rest import Endpoints
+from api_server.tokens.store import TokenStore
 from common.clock import Clock
 from common.crypto.envelope import Envelope
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "Issuers"]
+
+
+class Issuers:
+    """Implements `PeopleBehind` by the issuers of API tokens: the person who made a token is behind it, and behind the
+    tokens that it made.
+
+    Args:
+        database: of the tokens.
+        clock: wall time.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._tokens = TokenStore()
+
+    async def user_behind(self, identity: Identity) -> str | None:
+        if identity.kind != "token":
+            return None
+        now = self._clock.wall()
+        found = await self._database.read(lambda tx: self._tokens.issuer_of(tx, identity.id, now))
+        return found[0].id if found is not None and found[0].kind == "user" else None
 
 
 class Connections:
@@ -58,7 +82,7 @@ class Connections:
         secure: whether browsers come by TLS.
         base_url: gives the origin of the REST API as browsers see it.
         pace: how often one caller is handed a token.
-        people: who is behind a program.
+        people: who is behind a program; by default whoever issued its token.
         sign_in: the provider of sign-in, for offline tokens; None where nobody has one.
         provider_timeout: seconds for a whole exchange with a provider.
     """
@@ -116,7 +140,7 @@ class Connections:
             grants,
             attempts,
             envelope,
-            people if people is not None else NobodyBehind(),
+            people if people is not None else Issuers(database, clock),
             database,
             audit,
             changes,

@@ -7,7 +7,7 @@ from typing import Protocol
 from api_server.auth.interfaces import Identity
 from api_server.provider_tokens.errors import NobodyBehindTokenError
 
-__all__ = ["NobodyBehind", "PeopleBehind", "person_of"]
+__all__ = ["PeopleBehind", "person_of"]
 
 
 class PeopleBehind(Protocol):
@@ -20,14 +20,6 @@ class PeopleBehind(Protocol):
             DatabaseError: it cannot be told.
         """
         ...
-
-
-class NobodyBehind:
-    """No program acts for a person."""
-
-    async def user_behind(self, identity: Identity) -> str | None:
-        del identity
-        return None
 
 
 def person_of(identity: Identity) -> str:

@@ -18,6 +18,7 @@ from api_server.provider_tokens.tables import refresh_attempts
 from api_server.teams.roles import Role
 from common.crypto.envelope import SealContext
 from common.crypto.session_tokens import SessionTokenSigner
+from common.secret import Secret
 from tests.api_server.people import PROGRAM, Person
 from tests.api_server.provider_tokens.double import CANARY, Double
 from tests.api_server.provider_tokens.flow import PATH, SECRET, Flow, staged
@@ -366,6 +367,46 @@ async def test_t2_a_program_gets_nothing_without_somebody_behind_it(flow: Flow) 
     for method, path in (("POST", f"{PATH}/gitlab/access-token"), ("GET", PATH), ("DELETE", f"{PATH}/gitlab")):
         answer = await flow.home.call(method, path, PROGRAM)
         assert (answer.status_code, answer.json()["code"]) == (403, "nobody_behind_token")
+
+
+async def program(flow: Flow, maker: Person, *scopes: str) -> Person:
+    """A program with a token that somebody has made."""
+    body = {"team": "home", "name": "builder", "scopes": list(scopes)}
+    made = await flow.home.call("POST", "/api/api-tokens", maker, json=body)
+    assert made.status_code == 201, made.text
+    return Person(made.json()["id"], "", Secret(made.json()["token"]))
+
+
+async def test_t2_a_program_has_what_the_person_who_made_its_token_has_connected(flow: Flow) -> None:
+    ann = await connected(flow)
+    bob = await flow.home.person("bob", home=Role.ADMIN)
+    builder = await program(flow, ann, "provider_tokens:use")
+    assert await token(flow, builder) == await token(flow, ann)
+    line = flow.home.audit.lines[-2]
+    assert (line.action, line.actor.kind, line.actor.id) == ("provider_token.handed_out", "token", builder.id)
+    assert line.after is not None
+    assert line.after["user"] == ann.id
+    assert (await flow.hand_out(await program(flow, bob, "provider_tokens:use"))).json()["code"] == "not_connected"
+    reader = await program(flow, ann, "provider_tokens:read", "devices:read")
+    assert [each["provider"] for each in (await flow.home.call("GET", PATH, reader)).json()["items"]] == ["gitlab"]
+    assert (await flow.hand_out(reader)).json()["code"] == "forbidden"
+
+
+async def test_t2_a_program_loses_it_with_its_maker(flow: Flow) -> None:
+    """Met with the rights of the person at use: who has left the team has nothing for a program to take."""
+    await flow.home.person("boss", home=Role.ADMIN)
+    ann = await connected(flow)
+    builder = await program(flow, ann, "provider_tokens:use")
+    assert await token(flow, builder)
+    gone = await flow.home.call("PUT", f"/api/teams/home/members/{ann.id}", PROGRAM, json={"role": "VIEWER"})
+    assert gone.status_code == 200, gone.text
+    assert (await flow.hand_out(builder)).json()["code"] == "forbidden"
+
+
+async def test_a_program_of_the_administration_acts_for_nobody(flow: Flow) -> None:
+    await connected(flow)
+    builder = await program(flow, PROGRAM, "provider_tokens:use")
+    assert (await flow.hand_out(builder)).json()["code"] == "nobody_behind_token"
 
 
 async def test_a_viewer_sees_and_takes_nothing(flow: Flow) -> None:
