@@ -7,7 +7,8 @@ one given twice: a setting that was misspelt must not silently keep its default.
 
 In the TOML file, top-level keys are field names and hold for every process; a table named after a process (`[relay]`,
 `[api]`, `[agent]`) overrides them for it. In the environment the field `api_port` is `HOMEPORT_API_PORT`; an empty
-variable counts as not set. A `Secret` field `x` can be given as `x_file` in either place: the secret is in that file.
+variable counts as not set. A field of a family (`Settings.families`) has no `HOMEPORT_` there. A `Secret` field `x` can
+be given as `x_file` in either place: the secret is in that file.
 
     unit       in text                                in TOML also
     bytes      "64KiB", "8 MiB", "1GiB", "65536"      65536

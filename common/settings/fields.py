@@ -47,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     section: ClassVar[str] = ""
     """The table of the TOML file that is this process's own."""
 
+    families: ClassVar[tuple[str, ...]] = ()
+    """How the names of those fields begin whose variables have no `HOMEPORT_` before them: names that other systems
+    have made known are kept (`gitstore_git_url` is `GITSTORE_GIT_URL`).
+    """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
@@ -76,7 +81,11 @@ def fields_of(settings: type[msgspec.Struct]) -> tuple[Field, ...]:
     info = inspect.type_info(settings)
     assert isinstance(info, inspect.StructType)
     annotations = _annotations(settings)
-    return tuple(_field(field, annotations[field.name]) for field in info.fields)
+    families = settings.families if issubclass(settings, Settings) else ()
+    return tuple(
+        _field(field, annotations[field.name], "" if families and field.name.startswith(families) else "HOMEPORT_")
+        for field in info.fields
+    )
 
 
 def _annotations(settings: type[msgspec.Struct]) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def _entries(shape: inspect.Type) -> tuple[Field, ...]:
             return ()
 
 
-def _field(field: inspect.Field, annotation: Any) -> Field:
+def _field(field: inspect.Field, annotation: Any, prefix: str) -> Field:
     shape, description, unit = _unwrap(field.type)
     if not description:
         raise TypeError(f"setting {field.name!r} has no description")
@@ -107,7 +116,7 @@ def _field(field: inspect.Field, annotation: Any) -> Field:
         default = None
     return Field(
         name=field.name,
-        variable=f"HOMEPORT_{field.name.upper()}" + ("__NAME__KEY" if entries else ""),
+        variable=prefix + field.name.upper() + ("__NAME__KEY" if entries else ""),
         type=_in_words(shape, unit),
         default=default,
         description=description,

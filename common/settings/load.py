@@ -106,6 +106,7 @@ class _Loader(Generic[S]):
                 if field.entries:
                     self._tables[field.name] = _names_of(field.entries)
         self._all_names = set().union(*self._sections.values())
+        self._families = tuple({family for each in declared for family in each.families})
         self._problems: list[Problem] = []
 
     def load(
@@ -199,14 +200,27 @@ class _Loader(Generic[S]):
     def _from_environment(self, environ: Mapping[str, str]) -> dict[str, _Candidate]:
         given: dict[str, object] = {}
         for variable, text in sorted(environ.items()):
-            if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE:
+            name: str | None
+            if self._is_family(variable.lower()):
+                name = self._dotted(variable.lower())
+            elif variable.startswith(_PREFIX) and variable != _CONFIG_VARIABLE:
+                name = self._dotted(variable.removeprefix(_PREFIX).lower())
+                name = None if name is None or self._is_family(name) else name
+            else:
                 continue
-            name = self._dotted(variable.removeprefix(_PREFIX).lower())
             if name is None or variable != variable.upper():
                 self._problems.append(Problem(f"{variable} (environment)", "no such setting"))
             elif text:
                 given[name] = text
-        return self._candidates(given, "environment", " (environment)", spell=_variable)
+        return self._candidates(given, "environment", " (environment)", spell=self._variable)
+
+    def _is_family(self, name: str) -> bool:
+        return bool(self._families) and name.startswith(self._families)
+
+    def _variable(self, name: str) -> str:
+        """The environment variable of a field: `HOMEPORT_X`, `HOMEPORT_TABLE__ENTRY__KEY`, or `X` of a family."""
+        prefix = "" if self._is_family(name) else _PREFIX
+        return prefix + name.replace(".", "__").replace("-", "_").upper()
 
     def _dotted(self, name: str) -> str | None:
         """What a variable names: `x`, or `table.entry.key` for `table__entry__key`; None when nothing is named so.
@@ -309,8 +323,3 @@ def _nested(table: str, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             entry, _, key = name.removeprefix(f"{table}.").rpartition(".")
             entries.setdefault(entry, {})[key] = value
     return entries
-
-
-def _variable(name: str) -> str:
-    """The environment variable of a field: `HOMEPORT_X`, or `HOMEPORT_TABLE__ENTRY__KEY`."""
-    return _PREFIX + name.replace(".", "__").replace("-", "_").upper()

@@ -453,6 +453,43 @@ def test_a_secret_of_another_type_is_refused_and_not_quoted(tmp_path: Path, toml
     assert problem.endswith("expected a secret")
 
 
+# Families
+
+
+class Kin(Settings, frozen=True, kw_only=True):
+    """With names that other systems have made known."""
+
+    section: ClassVar[str] = "kin"
+    families: ClassVar[tuple[str, ...]] = ("gitstore_",)
+
+    gitstore_url: Annotated[str, Meta(description="A URL.")] = ""
+    gitstore_token: Annotated[Secret | None, Meta(description="A token.")] = None
+    port: Annotated[int, Meta(description="A port.")] = 1
+
+
+def test_a_family_has_variables_without_the_prefix(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.touch(mode=0o600)
+    secret.write_text(CANARY)
+    environ = {"GITSTORE_URL": "u", "GITSTORE_TOKEN_FILE": str(secret), "HOMEPORT_PORT": "2", "GITHUB_URL": "other"}
+    read = load(Kin, config=None, environ=environ, overrides={})
+    assert (read.gitstore_url, read.gitstore_token, read.port) == ("u", Secret(CANARY), 2)
+    assert {field.name: field.variable for field in fields_of(Kin)} == {
+        "gitstore_url": "GITSTORE_URL",
+        "gitstore_token": "GITSTORE_TOKEN",
+        "port": "HOMEPORT_PORT",
+    }
+    path = _write(tmp_path, "gitstore_url = 'file'\n[kin]\nport = 3")
+    assert load(Kin, config=path, environ={}, overrides={}).gitstore_url == "file"
+
+
+@pytest.mark.parametrize("variable", ["GITSTORE_URLL", "HOMEPORT_GITSTORE_URL", "gitstore_url", "GITSTORE_PORT"])
+def test_another_name_of_a_family_is_an_error(variable: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable} .*no such setting"):
+        load(Kin, config=None, environ={variable: CANARY}, overrides={})
+    assert load(Demo, config=None, environ={"GITSTORE_URLL": "x"}, overrides={"name": "n"}).name == "n"
+
+
 # Reference
 
 
