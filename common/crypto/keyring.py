@@ -1,12 +1,15 @@
 """The keys that wrap the keys of records (key-encryption keys): one JSON file, 0600, for a whole installation.
 
-    {"keys": [{"id": "kek-0f...", "key": "<32 bytes, base64url>"}, ...], "retired": [...]}
+    {"keys": [{"id": "kek-0f...", "key": "<32 bytes, base64url>"}, ...], "retired": [...], "signing": "<32 bytes>"}
 
 The first of `keys` wraps what is sealed from now on; the others still open what they wrapped. A retired key wraps
 nothing and is needed by no record that anybody counted: it opens what a process that had not heard of the retirement
 sealed meanwhile, and old backups, until somebody forgets it.
 
 Ids are random and of one length: they say nothing, and all sealed texts of a key begin alike.
+
+`signing` is the seed of an Ed25519 key (RFC 8032) by which an installation knows again what it has left elsewhere. It
+stays when the others rotate: it opens nothing.
 
 A process holds a `KeyringFile`, which reads the file anew when it was replaced, so that keys rotate while everything
 runs. Changes of the file take a lock beside it: a key that a record needs must not be lost by two changes at once.
@@ -90,21 +93,27 @@ class Keyring:
     Args:
         keys: that wrap (the first) and open.
         retired: that open alone.
+        signing: a seed of 32 bytes; a keyring of an older version has none until `ensure_keyring` has seen it.
 
     Raises:
         ValueError: there is no key to wrap with, too many, or an id twice.
     """
 
-    __slots__ = ("_by_id", "keys", "retired")
+    __slots__ = ("_by_id", "keys", "retired", "signing")
 
-    def __init__(self, keys: Sequence[WrappingKey], retired: Sequence[WrappingKey] = ()) -> None:
+    def __init__(
+        self, keys: Sequence[WrappingKey], retired: Sequence[WrappingKey] = (), signing: SecretBytes | None = None
+    ) -> None:
         self.keys = tuple(keys)
         self.retired = tuple(retired)
+        self.signing = signing
         self._by_id = {key.id: key for key in (*self.keys, *self.retired)}
         if not self.keys or len(self._by_id) > _MAX_KEYS:
             raise ValueError(f"1 to {_MAX_KEYS} keys are needed")
         if len(self._by_id) != len(self.keys) + len(self.retired):
             raise ValueError("two keys have the same id")
+        if signing is not None and len(signing.reveal()) != KEY_LENGTH:
+            raise ValueError(f"the signing key is {KEY_LENGTH} bytes in base64url")
 
     @classmethod
     def from_file(cls, path: Path) -> Keyring:
@@ -133,7 +142,8 @@ class Keyring:
         # No cause: that of a parser could quote the key.
         try:
             document = msgspec.json.decode(text.reveal(), type=_Document)
-            return cls([_key(entry) for entry in document.keys], [_key(entry) for entry in document.retired])
+            signing = None if document.signing is None else _raw(document.signing)
+            return cls([_key(entry) for entry in document.keys], [_key(entry) for entry in document.retired], signing)
         except (msgspec.DecodeError, RecursionError):
             raise KeyFileError(f"{source} is no keyring: JSON with `keys`, each with `id` and `key`") from None
         except ValueError as exc:
@@ -141,7 +151,11 @@ class Keyring:
 
     def dump(self) -> Secret:
         """The keyring as text, for its file."""
-        document = _Document(keys=[_entry(key) for key in self.keys], retired=[_entry(key) for key in self.retired])
+        document = _Document(
+            keys=[_entry(key) for key in self.keys],
+            retired=[_entry(key) for key in self.retired],
+            signing=None if self.signing is None else _text(self.signing),
+        )
         return Secret(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
 
     def current(self) -> Keyring:
@@ -171,7 +185,7 @@ class Keyring:
 
     def with_first(self, key: WrappingKey) -> Keyring:
         """One in which `key` wraps."""
-        return Keyring([key, *self.keys], self.retired)
+        return Keyring([key, *self.keys], self.retired, self.signing)
 
     def with_retired(self, key_ids: Sequence[str]) -> Keyring:
         """One in which those keys open alone; those that are retired already stay so.
@@ -185,7 +199,7 @@ class Keyring:
         if self.first.id in key_ids:
             raise ValueError(f"{self.first.id} is the key that wraps; add another one first")
         leaving = tuple(key for key in self.keys if key.id in key_ids)
-        return Keyring([key for key in self.keys if key not in leaving], (*leaving, *self.retired))
+        return Keyring([key for key in self.keys if key not in leaving], (*leaving, *self.retired), self.signing)
 
     def without(self, key_id: str) -> Keyring:
         """One that has forgotten a retired key: what only that key opens is lost.
@@ -196,7 +210,7 @@ class Keyring:
         """
         if self.get(key_id) in self.keys:
             raise ValueError(f"{key_id} is not retired; `homeport custody rotate-keys` retires keys that nothing needs")
-        return Keyring(self.keys, [key for key in self.retired if key.id != key_id])
+        return Keyring(self.keys, [key for key in self.retired if key.id != key_id], self.signing)
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._by_id)})"
@@ -241,7 +255,9 @@ def ensure_keyring(path: Path) -> None:
     Raises:
         KeyFileError: the file cannot be made, or not be trusted.
     """
-    Keyring.parse(ensure_secret(path, lambda: Keyring([new_wrapping_key()]).dump()), str(path))
+    text = ensure_secret(path, lambda: Keyring([new_wrapping_key()], signing=_new_signing_key()).dump())
+    if Keyring.parse(text, str(path)).signing is None:
+        _change(path, _with_signing)
 
 
 def add_key(path: Path) -> str:
@@ -310,18 +326,37 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: list[_Entry]
     retired: list[_Entry] = []
+    signing: str | None = None
+
+    def __repr__(self) -> str:
+        return "_Document(***)"
+
+
+def _new_signing_key() -> SecretBytes:
+    return SecretBytes(secrets.token_bytes(KEY_LENGTH))
+
+
+def _with_signing(keyring: Keyring) -> Keyring:
+    return Keyring(keyring.keys, keyring.retired, keyring.signing or _new_signing_key())
 
 
 def _key(entry: _Entry) -> WrappingKey:
-    try:
-        raw = base64.b64decode(entry.key, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"a key is {KEY_LENGTH} bytes in base64url") from None
-    return WrappingKey(entry.id, SecretBytes(raw))
+    return WrappingKey(entry.id, _raw(entry.key))
 
 
 def _entry(key: WrappingKey) -> _Entry:
-    return _Entry(key.id, base64.urlsafe_b64encode(key.key.reveal()).decode())
+    return _Entry(key.id, _text(key.key))
+
+
+def _raw(text: str) -> SecretBytes:
+    try:
+        return SecretBytes(base64.b64decode(text, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError(f"a key is {KEY_LENGTH} bytes in base64url") from None
+
+
+def _text(key: SecretBytes) -> str:
+    return base64.urlsafe_b64encode(key.reveal()).decode()
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

@@ -72,6 +72,24 @@ def test_a_retired_key_opens_and_wraps_no_more_until_it_is_forgotten(path: Path)
         forget_key(path, old)
 
 
+def test_the_signing_key_stays_when_the_others_change_and_is_added_where_there_is_none(path: Path) -> None:
+    signing = Keyring.from_file(path).signing
+    (old,) = Keyring.from_file(path).ids
+    add_key(path)
+    retire_keys(path, [old])
+    forget_key(path, old)
+    assert signing is not None
+    assert Keyring.from_file(path).signing == signing
+    document = json.loads(path.read_text())
+    del document["signing"]
+    path.write_text(json.dumps(document))
+    assert Keyring.from_file(path).signing is None
+    ensure_keyring(path)
+    made = Keyring.from_file(path)
+    assert made.signing not in (None, signing)
+    assert made.ids == (document["keys"][0]["id"],)
+
+
 def test_a_process_sees_a_new_key_at_once(path: Path) -> None:
     running = Envelope(KeyringFile(path))
     before = running.seal(b"before", CONTEXT)
