@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from api_server.db.settings import DatabaseSettings
+from api_server.custody.settings import CustodySettings
 from api_server.outbound.policy import is_allowance
 from api_server.provider_tokens.settings import ProviderSettings, check_providers
 from common.ids import is_name
@@ -26,7 +26,7 @@ API_TOKEN_KEYS = "api-token-keys"  # noqa: S105  the name of a file
 """In the data directory."""
 
 
-class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
+class ApiSettings(CustodySettings, frozen=True, kw_only=True):
     """What the API server is told at its start."""
 
     section: ClassVar[str] = "api"
@@ -286,6 +286,7 @@ class ApiSettings(DatabaseSettings, frozen=True, kw_only=True):
         self.audit_key()
         self.keyring()
         self.api_token_keys()
+        self.check_mirrors()
         if self.session_token_lifetime > self.session_token_max_lifetime:
             raise ValueError("session_token_lifetime must not exceed session_token_max_lifetime")
 

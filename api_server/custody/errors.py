@@ -5,7 +5,11 @@ HomeportError
     ├── InvalidRecordIdError            422 invalid_record_id          an id that could mean something to a file system
     ├── RecordNotFoundError             404 record_not_found           there is none of that id
     ├── RecordConflictError             409 record_conflict            somebody else has changed it meanwhile
+    ├── DocumentConflictError           409 document_conflict          so has a document in a store of documents
+    ├── DatabaseNotEmptyError           409 database_not_empty         records are restored into an empty database alone
+    ├── KeyStillNeededError             409 key_still_needed           a key that something needs is not forgotten
     ├── StoreUnavailableError           503 store_unavailable          it cannot be reached, or is slow; Retry-After
+    │   └── StoreBusyError              503 store_busy                 another process of this installation is at it
     ├── StoreRefusedError               502 store_refused              it answers, and says no
     └── DestinationError                500 destination_refused        nothing more is sent there until somebody looks
         ├── DestinationSettingsError    500 destination_settings       its settings cannot be right
@@ -28,6 +32,7 @@ from common.errors import HomeportError
 __all__ = [
     "ConditionsIgnoredError",
     "CustodyError",
+    "DatabaseNotEmptyError",
     "DeletionHeldError",
     "DestinationAheadError",
     "DestinationAlteredError",
@@ -35,9 +40,12 @@ __all__ = [
     "DestinationError",
     "DestinationSettingsError",
     "DestinationUnprovenError",
+    "DocumentConflictError",
     "InvalidRecordIdError",
+    "KeyStillNeededError",
     "RecordConflictError",
     "RecordNotFoundError",
+    "StoreBusyError",
     "StoreRefusedError",
     "StoreUnavailableError",
 ]
@@ -84,6 +92,38 @@ class RecordConflictError(CustodyError):
         self.current = current
 
 
+class DocumentConflictError(CustodyError):
+    """A document at a store is in another state than was expected.
+
+    Args:
+        name: of the document.
+    """
+
+    code: ClassVar[str] = "document_conflict"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "A document was changed meanwhile"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was changed meanwhile")
+        self.name = name
+
+
+class DatabaseNotEmptyError(CustodyError):
+    """Records are restored into an empty database alone: there are some here, which could be newer."""
+
+    code: ClassVar[str] = "database_not_empty"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The database is not empty"
+
+
+class KeyStillNeededError(CustodyError):
+    """Something still needs the key, so that it is not forgotten."""
+
+    code: ClassVar[str] = "key_still_needed"
+    status: ClassVar[int] = 409
+    title: ClassVar[str] = "The key is still needed"
+
+
 class StoreUnavailableError(CustodyError):
     """A record store cannot be reached, or does not answer in time. Whether a write holds may be unknown."""
 
@@ -93,6 +133,13 @@ class StoreUnavailableError(CustodyError):
 
     def __init__(self, detail: str = "", *, retry_after: float | None = 5.0) -> None:
         super().__init__(detail, retry_after=retry_after)
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Another process of this installation is at the destination, and one at a time is."""
+
+    code: ClassVar[str] = "store_busy"
+    title: ClassVar[str] = "Another process is at the store"
 
 
 class StoreRefusedError(CustodyError):

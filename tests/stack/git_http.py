@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
 from tests.stack.tools import tool
 
-__all__ = ["GitServer", "git_server"]
+__all__ = ["GitServer", "Manners", "git_server"]
 
 _CHUNK = 64 * 1024
+
+
+@dataclass(slots=True)
+class Manners:
+    """How a server behaves; tests change it while it runs."""
+
+    password: str | None = None
+    """What clients must show, by basic authentication with any name; None for nothing."""
+    redirect_to: str | None = None
+    """HOST:PORT that it sends clients to."""
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """While it is set, no request is answered."""
+    authorizations: list[str] = field(default_factory=list)
+    """Every `Authorization` that clients have sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +41,19 @@ class GitServer:
     folder: Path
     address: str
     """HOST:PORT."""
+    manners: Manners
 
 
 @contextmanager
 def git_server(folder: Path) -> Iterator[GitServer]:
     """Serve the repositories in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = _Server(tool("git-http-backend"), folder)
+    manners = Manners()
+    server = _Server(tool("git-http-backend"), folder, manners)
     thread = threading.Thread(target=server.serve_forever, name="git", daemon=True)
     thread.start()
     try:
-        yield GitServer(folder, "{}:{}".format(*server.server_address))
+        yield GitServer(folder, "{}:{}".format(*server.server_address), manners)
     finally:
         server.shutdown()
         server.server_close()
@@ -44,9 +61,13 @@ def git_server(folder: Path) -> Iterator[GitServer]:
 
 
 class _Server(ThreadingHTTPServer):
-    def __init__(self, backend: str, folder: Path) -> None:
+    daemon_threads = True  # a request that is not answered must not hold the end up
+    block_on_close = False
+
+    def __init__(self, backend: str, folder: Path, manners: Manners) -> None:
         self.backend = backend
         self.folder = folder
+        self.manners = manners
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -63,6 +84,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._run()
 
     def _run(self) -> None:
+        manners = self.server.manners
+        if manners.stalled.is_set():
+            self.rfile.read()  # until the client gives up
+            self.close_connection = True
+            return
+        given = self.headers.get("Authorization")
+        if given is not None:
+            manners.authorizations.append(given)
+        if manners.redirect_to is not None:
+            self._refuse(301, ("Location", f"http://{manners.redirect_to}{self.path}"))
+            return
+        if manners.password is not None and not _shows(given, manners.password):
+            self._refuse(401, ("WWW-Authenticate", 'Basic realm="git"'))
+            return
         path, _, query = self.path.partition("?")
         environment = {
             "PATH": os.environ["PATH"],
@@ -90,6 +125,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _refuse(self, status: int, header: tuple[str, str]) -> None:
+        self._body()
+        self.send_response(status)
+        self.send_header(*header)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -103,3 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         """Silent: what fails, the client says."""
+
+
+def _shows(authorization: str | None, password: str) -> bool:
+    """Whether it is basic authentication with that password."""
+    if authorization is None or not authorization.startswith("Basic "):
+        return False
+    return base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")[2] == password
