@@ -33,6 +33,9 @@ from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
 from api_server.connections import Connections
 from api_server.custody.keys import check_keys
+from api_server.custody.mirror.mirror import Mirror
+from api_server.custody.mirror.task import MirrorMetrics, Mirrors
+from api_server.custody.mirrors import documents_of
 from api_server.db.database import Database
 from api_server.devices.book import DeviceBook
 from api_server.devices.directory import RegisteredDevices
@@ -202,6 +205,8 @@ class ApiServer:
             clock=clock,
             registry=self.registry,
         )
+        self._mirrors = self._make_mirrors(clock)
+        self.domains.records.add(self._mirrors.changed)
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -346,6 +351,7 @@ class ApiServer:
         self._exit.push_async_callback(self._checkpoints.sign)
         self._exit.push_async_callback(self._programs.last_use.finish)
         self._exit.push_async_callback(self._client.aclose)
+        self._exit.push_async_callback(self._mirrors.close)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         for run in (
@@ -360,6 +366,7 @@ class ApiServer:
             self.domains.limit_watch.run,
             self._usage.run,
             self._checkpoints.run,
+            self._mirrors.run,
             self.routes.run,
             self._health_checks.run,
             self._sign_in.service.run,
@@ -376,6 +383,16 @@ class ApiServer:
         self.api_url = f"http://{_authority(settings.api_host, port)}"
         self.gateway_url = f"http://{_authority(settings.gateway_host, self._gateway.port)}"
         self._log.info("listening", api=self.api_url, gateway=self.gateway_url, relay=settings.relay_url)
+
+    def _make_mirrors(self, clock: Clock) -> Mirrors:
+        """The mirrors that the settings name, often none."""
+        leases = DatabaseLeases(self._database, clock)
+        mirrors = [
+            Mirror(documents, self._database, self._envelope, leases, clock)
+            for documents in documents_of(self._settings, clock)
+        ]
+        metrics = MirrorMetrics(self.registry)
+        return Mirrors(mirrors, self._database, metrics, interval=self._settings.custody_interval)
 
     async def drain(self) -> None:
         """Answer `/readyz` with 503, take no new connections to the gateway, and give what is under way there the

@@ -21,7 +21,7 @@ from api_server.db.errors import DatabaseError
 from common.clock import Clock
 from common.ids import TeamId
 
-__all__ = ["DatabaseRecordStore", "record_of"]
+__all__ = ["DatabaseRecordStore", "record_of", "row_of"]
 
 
 class DatabaseRecordStore:
@@ -30,15 +30,22 @@ class DatabaseRecordStore:
     Args:
         database: where they are kept.
         clock: wall time.
-        changed: called after each change, to have mirrors follow at once; must not block.
     """
 
     name = "database"
 
-    def __init__(self, database: Database, clock: Clock, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._changed = changed
+        self._listeners: list[Callable[[], None]] = []
+
+    def add(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each change of this process; it must not block or raise."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     async def get(self, record_id: str) -> Record:
         """A record, as `RecordStore` says."""
@@ -136,6 +143,11 @@ def record_of(row: Row[Any]) -> Record:
     )
 
 
+def row_of(record: Record) -> dict[str, Any]:
+    """A record as a new row."""
+    return {"id": record.id, "revision": 1, **_values(record)}
+
+
 def _present(limit: int) -> Select[Any]:
     return (
         select(custody_records)
@@ -154,7 +166,7 @@ async def _add(tx: AsyncConnection, record: Record) -> None:
     row = await _row(tx, record.id)
     if row is None:
         # Somebody may make it meanwhile: then this fails, and the whole is done again.
-        await tx.execute(insert(custody_records).values(id=record.id, revision=1, **_values(record)))
+        await tx.execute(insert(custody_records).values(row_of(record)))
         return
     gone = (
         (custody_records.c.id == record.id)

@@ -116,7 +116,8 @@ async def test_c2_the_check_at_the_start_sees_records(store: DatabaseRecordStore
 
 async def test_mirrors_are_told_of_each_change(database: Database) -> None:
     told: list[None] = []
-    store = DatabaseRecordStore(database, FakeClock(), lambda: told.append(None))
+    store = DatabaseRecordStore(database, FakeClock())
+    store.add(lambda: told.append(None))
     await store.put(record(1), expected=0)
     await store.put(record(1, version=2), expected=1)
     await store.delete("ptk_0001", expected=2)

@@ -1,0 +1,122 @@
+"""Keeps a mirror in step while the API server runs: at once when something has changed, and now and then anyway.
+
+A mirror that fails does not stop the server: what is wrong is kept for `homeport custody status` (by `Mirror.sync`),
+logged, counted, and tried again. Nothing that a destination says gets into the log but by words of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from api_server.custody.errors import CustodyError, StoreBusyError
+from api_server.custody.mirror.ledger import MirrorLedger
+from api_server.custody.mirror.mirror import Mirror
+from api_server.db.database import Database
+from api_server.db.errors import DatabaseError
+from api_server.leases.errors import LeaseLostError
+from common.backoff import Backoff
+from common.crypto.errors import SealError
+from common.logging import get_logger
+
+__all__ = ["MirrorMetrics", "Mirrors"]
+
+_LONGEST = 300.0
+"""Seconds between two attempts, however often one has failed."""
+
+
+class MirrorMetrics:
+    """What is counted of mirrors."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pending = Gauge(
+            "homeport_custody_pending_records",
+            "Records that a mirror lacks, or has too many.",
+            ["mirror"],
+            registry=registry,
+        )
+        self.problem = Gauge(
+            "homeport_custody_mirror_problem",
+            "Whether the last sync failed; `homeport custody status` says why.",
+            ["mirror"],
+            registry=registry,
+        )
+        self.sent = Counter(
+            "homeport_custody_sent_records_total",
+            "Records and deletions that a mirror has acknowledged.",
+            ["mirror"],
+            registry=registry,
+        )
+
+
+class Mirrors:
+    """Every mirror of this process.
+
+    Args:
+        mirrors: of the settings.
+        database: the truth.
+        metrics: of theirs.
+        interval: seconds between two looks when nothing was told.
+    """
+
+    def __init__(
+        self, mirrors: Iterable[Mirror], database: Database, metrics: MirrorMetrics, *, interval: float
+    ) -> None:
+        self._mirrors = tuple(mirrors)
+        self._database = database
+        self._metrics = metrics
+        self._interval = interval
+        self._changed = {mirror.name: asyncio.Event() for mirror in self._mirrors}
+        self._log = get_logger("api_server.custody")
+
+    def changed(self) -> None:
+        """A record has changed: look at once."""
+        for event in self._changed.values():
+            event.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for mirror in self._mirrors:
+                tasks.create_task(self._follow(mirror))
+
+    async def close(self) -> None:
+        """Leave nothing open."""
+        for mirror in self._mirrors:
+            await mirror.close()
+
+    async def _follow(self, mirror: Mirror) -> None:
+        backoff = Backoff(base=1.0, maximum=_LONGEST, healthy_after=0.0)
+        event = self._changed[mirror.name]
+        while True:
+            event.clear()
+            wait = self._interval
+            if await self._sync(mirror):
+                backoff.connected_for(0.0)
+            else:
+                wait = backoff.next_delay()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await event.wait()
+
+    async def _sync(self, mirror: Mirror) -> bool:
+        """Whether all is well."""
+        name = mirror.name
+        try:
+            synced = await mirror.sync()
+            drift = await self._database.read(MirrorLedger(name).drift)
+        except StoreBusyError:
+            return True  # another process does it
+        except (CustodyError, DatabaseError, LeaseLostError, SealError) as exc:
+            self._metrics.problem.labels(name).set(1)
+            self._log.warning("a mirror is not in step", mirror=name, code=exc.code, detail=exc.detail)
+            return False
+        self._metrics.problem.labels(name).set(0)
+        self._metrics.pending.labels(name).set(drift.changes + drift.deletions)
+        self._metrics.sent.labels(name).inc(synced.sent + synced.deleted)
+        if synced.sent or synced.deleted:
+            self._log.info("a mirror is in step", mirror=name, sent=synced.sent, deleted=synced.deleted)
+        return True
