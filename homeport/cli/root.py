@@ -32,6 +32,7 @@ _COMMANDS = {
     "keys": "homeport.cli.keys",
     "db": "homeport.cli.db",
     "audit": "homeport.cli.audit",
+    "custody": "homeport.cli.custody",
     "config": "homeport.cli.config",
     "doctor": "homeport.cli.doctor",
     "version": "homeport.cli.version",
