@@ -24,6 +24,7 @@ _COMMANDS = {
     "sessions": "homeport.cli.sessions",
     "devices": "homeport.cli.devices",
     "pairing-tokens": "homeport.cli.pairing_tokens",
+    "tokens": "homeport.cli.tokens",
     "routes": "homeport.cli.routes",
     "upstream-secrets": "homeport.cli.upstream_secrets",
     "teams": "homeport.cli.teams",
