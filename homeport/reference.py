@@ -5,6 +5,7 @@
     api.md         every endpoint of the REST API
     commands.md    every command and its options
     roles.md       what each role of a team may do
+    scopes.md      what an API token may be given
 
 A test compares the pages with what would be written now, so that they cannot fall behind.
 """
@@ -27,6 +28,7 @@ import homeport
 import remote_proxy
 from api_server.rest import rest_document
 from api_server.teams.roles import roles_page
+from api_server.tokens.scopes import scopes_page
 from common.errors import HomeportError
 from common.settings import Field, Settings, fields_of
 from homeport.command_reference import commands_page
@@ -89,6 +91,7 @@ def pages() -> Mapping[str, str]:
         "commands.md": commands_page(),
         "errors.md": _errors(),
         "roles.md": roles_page(),
+        "scopes.md": scopes_page(),
         "settings.md": _settings(ALL_SETTINGS),
     }
 

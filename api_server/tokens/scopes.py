@@ -22,7 +22,7 @@ from api_server.auth.interfaces import INSTALLATION_ACTIONS, Action, Identity, R
 from api_server.tokens.errors import ScopeNotGrantedError, UnknownScopeError
 from common.ids import TeamId, is_device_id, is_name
 
-__all__ = ["Grant", "check_granted", "grant_of", "known_scopes"]
+__all__ = ["Grant", "check_granted", "grant_of", "known_scopes", "scopes_page"]
 
 _EVERYTHING: Final = "*"
 _CALL: Final = "gateway:call"
@@ -51,6 +51,42 @@ class Grant(NamedTuple):
 def known_scopes() -> tuple[str, ...]:
     """Every scope that has a name of its own, for the reference."""
     return (*sorted(_WILDCARDS), *sorted(_BY_SCOPE))
+
+
+_PAGE = """\
+# Scopes
+
+Written from the code by `python -m homeport.reference docs/reference`.
+
+What an API token may do is the sum of its scopes, met with what its issuer may do at the moment of use. There are none
+by default. Each names a resource and an action; [roles](roles.md) says what the action is, and who has it.
+
+| scope | what it allows |
+| --- | --- |
+| `*` | all that members can do in the team; given only by who may do all of it. Never what concerns the installation |
+| `RESOURCE:*` | all actions of one resource that concern the team, those of later versions included |
+| `RESOURCE:change`, `RESOURCE:close` | whosever it is, and so one's own as well |
+| `gateway:call` | call every device and route of the team through the gateway |
+| `gateway:call:NAME` | call the route of that name |
+| `gateway:call:tag:TAG` | call the routes with that tag |
+| `gateway:call:device:DEVICE` | call the device where its path or host has that name, or that id |
+
+## Each by its name
+
+| scope | concerns |
+| --- | --- |
+"""
+
+
+def scopes_page() -> str:
+    """The scopes as a page of the reference."""
+    lines = [f"| `{scope}` | {_concerns(_WILDCARDS[scope])} |" for scope in sorted(_WILDCARDS) if scope != _EVERYTHING]
+    lines += [f"| `{scope}` | {_concerns({_BY_SCOPE[scope]})} |" for scope in sorted(_BY_SCOPE)]
+    return _PAGE + "\n".join(lines) + "\n"
+
+
+def _concerns(actions: Iterable[Action]) -> str:
+    return "the installation" if INSTALLATION_ACTIONS.issuperset(actions) else "the team"
 
 
 def grant_of(scopes: Iterable[str]) -> Grant:
