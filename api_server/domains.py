@@ -2,6 +2,7 @@
 
 teams ──────── members, invitations, users
 tokens ─────── API tokens, which go with their team or issuer
+broker ─────── realms, their secrets, tokens of providers ──> the providers
 devices ────── session tokens, revocations ──> the relay
 routing ────── routes, upstream secrets ──> the gateways
 pairing ────── pairing tokens, the device flow ──> devices
@@ -12,8 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry
+
 from api_server.audit.interfaces import AuditLog
-from api_server.changes.interfaces import ChangeLog
+from api_server.broker.broker import Broker
+from api_server.changes.interfaces import ChangeLog, Freshness
 from api_server.console.endpoints import ConsoleEndpoints
 from api_server.custody.database import DatabaseRecordStore
 from api_server.db.database import Database
@@ -28,10 +32,12 @@ from api_server.devices.pairing.tokens import PairingTokenService
 from api_server.devices.revocations import RevocationService
 from api_server.devices.service import DeviceService
 from api_server.devices.sightings import DeviceSightings
+from api_server.leases.store import DatabaseLeases
 from api_server.limits.endpoints import LimitEndpoints
 from api_server.limits.limiter import Limiter
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
+from api_server.outbound.outbound import Outbound
 from api_server.outbound.policy import TargetPolicy
 from api_server.provider_tokens.ending import EndedConnections
 from api_server.rest import Endpoints
@@ -66,11 +72,14 @@ class Domains:
         accounts: ends what a user has open.
         changes: tells every process what is changed.
         relay: enforces revocations.
+        freshness: whether what this process remembers may be trusted.
         envelope: seals what is secret and stored.
         targets: which URLs may be named.
+        outbound: reaches what users name.
         signer: of session tokens.
         clock: of both kinds.
         limiter: in which the limits hold that are set.
+        registry: shows what the domains count.
         tunnel_url: that devices dial.
         public_url: tells the origin of the API as people see it; asked once it listens.
         token_keys: that API tokens are hashed with.
@@ -86,12 +95,15 @@ class Domains:
         audit: AuditLog,
         accounts: AccountEnder,
         changes: ChangeLog,
+        freshness: Freshness,
         relay: RelayRevocations,
         envelope: Envelope,
         targets: TargetPolicy,
+        outbound: Outbound,
         signer: SessionTokenSigner,
         clock: Clock,
         limiter: Limiter,
+        registry: CollectorRegistry,
         tunnel_url: str,
         public_url: Callable[[], str],
         token_keys: TokenKeys,
@@ -124,13 +136,27 @@ class Domains:
             clock=clock,
         )
         self.tokens = TokenService(database, audit, changes, token_keys, clock, max_lifetime=api_token_max_lifetime)
+        self.leases = DatabaseLeases(database, clock)
+        """What one process at a time may do."""
+        self.broker = Broker(
+            database=database,
+            audit=audit,
+            changes=changes,
+            freshness=freshness,
+            leases=self.leases,
+            envelope=envelope,
+            outbound=outbound,
+            clock=clock,
+            registry=registry,
+        )
+        connections = EndedConnections(self.records)
         self.teams = TeamService(
             database,
             audit,
             accounts,
             changes,
             clock,
-            team_enders=(self.tokens, self.limits, usage, self.routes, EndedConnections(self.records)),
+            team_enders=(self.tokens, self.limits, usage, self.routes, connections, self.broker.realms),
             user_enders=(self.tokens,),
         )
         self.invitations = InvitationService(database, audit, changes, clock)
@@ -153,6 +179,7 @@ class Domains:
             ConsoleEndpoints(),
             TeamEndpoints(self.teams, self.invitations),
             DeviceEndpoints(self.devices),
+            *self.broker.endpoints,
             LimitEndpoints(self.limits, limiter),
             UsageEndpoints(usage),
             RouteEndpoints(self.routes),

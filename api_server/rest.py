@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from api_server.audit.endpoints import AuditEndpoints
 from api_server.auth.signin.endpoints import SignInEndpoints
 from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
+from api_server.broker.endpoints import BrokerEndpoints
+from api_server.broker.token_endpoints import TokenEndpoints
 from api_server.console.endpoints import ConsoleEndpoints
 from api_server.devices.endpoints import DeviceEndpoints
 from api_server.devices.pairing.endpoints import PairingEndpoints
@@ -53,6 +55,8 @@ def rest_document() -> dict[str, Any]:
         ConsoleEndpoints(),
         TeamEndpoints(absent, absent),
         DeviceEndpoints(absent),
+        BrokerEndpoints(absent, absent),
+        TokenEndpoints(absent, absent),
         LimitEndpoints(absent, absent),
         UsageEndpoints(absent),
         ApiTokenEndpoints(absent),

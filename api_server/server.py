@@ -163,12 +163,15 @@ class ApiServer:
             audit=self._audit,
             accounts=self._sign_in.store,
             changes=changes,
+            freshness=self.changes,
             relay=self._client,
             envelope=self._envelope,
             targets=self._outbound.policy,
+            outbound=self._outbound,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
             clock=clock,
             limiter=self._limiter,
+            registry=self.registry,
             tunnel_url=settings.tunnel_url,
             public_url=lambda: settings.public_url or self.api_url,
             token_keys=token_keys,
@@ -220,6 +223,7 @@ class ApiServer:
         ):
             self.feed.add(listener)
         self.changes.add(self.domains.limit_watch)
+        self.changes.add(self.domains.broker.cache)
         # The caches first: who sees an event finds what it tells of.
         self.feed.add_notice_listener(self.changes)
         self.feed.add_notice_listener(self._hub)
@@ -352,6 +356,7 @@ class ApiServer:
         self._exit.push_async_callback(self._programs.last_use.finish)
         self._exit.push_async_callback(self._client.aclose)
         self._exit.push_async_callback(self._mirrors.close)
+        self._exit.push_async_callback(self.domains.broker.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         for run in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import api_server.audit.tables
 import api_server.auth.signin.tables
+import api_server.broker.tables
 import api_server.changes.tables
 import api_server.custody.tables
 import api_server.devices.tables

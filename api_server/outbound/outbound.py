@@ -22,6 +22,7 @@ class Outbound:
         allowed: hosts and networks that the refusal of private addresses lets through.
         ca_file: certificates of authorities to trust beside the system's; None for none.
         lookup: asks the name servers.
+        tls: what certificates are checked against, instead of the system's and that file; for tests.
 
     Raises:
         SettingsError: the file cannot be used.
@@ -29,10 +30,15 @@ class Outbound:
     """
 
     def __init__(
-        self, allowed: Iterable[str] = (), *, ca_file: Path | None = None, lookup: Lookup | None = None
+        self,
+        allowed: Iterable[str] = (),
+        *,
+        ca_file: Path | None = None,
+        lookup: Lookup | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.policy = TargetPolicy(allowed)
-        self.tls = _tls(ca_file)
+        self.tls = _tls(ca_file) if tls is None else tls
         """What certificates are checked against."""
         self.resolver = Resolver(self.policy, lookup=lookup)
         self.connector = Connector(self.resolver, self.tls)

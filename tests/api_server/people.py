@@ -41,6 +41,7 @@ from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
+from api_server.outbound.outbound import Outbound
 from api_server.outbound.policy import TargetPolicy
 from api_server.programs import Programs
 from api_server.rest import Endpoints, rest_routes
@@ -58,8 +59,9 @@ from common.ids import TeamId, new_id
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
-from tests.api_server.changes.recorded import RecordedChanges
+from tests.api_server.changes.recorded import AlwaysFresh, RecordedChanges
 from tests.api_server.fakes import HOME, FakeClock, FakeRelay, FakeStore
+from tests.api_server.outbound.stage import no_outbound
 from tests.api_server.provider_tokens.stage import Wiring, connections_over
 
 __all__ = ["DAY", "PROGRAM", "TUNNEL", "Home", "Person", "running_domains"]
@@ -181,6 +183,7 @@ async def running_domains(
     wiring: Wiring | None = None,
     api_token_max_lifetime: float = 0.0,
     more: Callable[[Domains, Database, AuditLog], Endpoints] | None = None,
+    outbound: Outbound | None = None,
 ) -> AsyncIterator[Home]:
     """The domains over `database` and everything else that the REST API serves, until the block ends.
 
@@ -192,22 +195,26 @@ async def running_domains(
         wiring: of provider tokens; by default nobody can connect anything.
         api_token_max_lifetime: seconds, of any API token; 0 for no limit.
         more: makes what is served beside.
+        outbound: reaches providers; by default there is none to reach.
     """
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
     log = recorded if audit is None else audit
-    changes = RecordedChanges(ChangeFeed(database, clock))
+    changes, registry = RecordedChanges(ChangeFeed(database, clock)), CollectorRegistry()
     domains = Domains(
         database=database,
         audit=log,
         accounts=DatabaseSignInStore(database, log, memberships),
         changes=changes,
+        freshness=AlwaysFresh(),
         relay=relay,
         envelope=Envelope(Keyring([new_wrapping_key()])),
         targets=targets if targets is not None else TargetPolicy(),
+        outbound=outbound if outbound is not None else no_outbound(),
         signer=signer,
         clock=clock,
         limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
+        registry=registry,
         tunnel_url=TUNNEL,
         public_url=lambda: "http://api.test",
         token_keys=TOKEN_KEYS,
@@ -216,8 +223,8 @@ async def running_domains(
         token_max_lifetime=366 * DAY,
     )
     connections = connections_over(domains, clock, wiring)
+    changes.feed.add(domains.broker.cache)
     await memberships.prepare(HOME)
-    registry = CollectorRegistry()
     programs = Programs(
         database=database,
         feed=changes.feed,

@@ -54,8 +54,9 @@ from common.ids import TeamId
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
 from tests.api_server.auth.signin.nobody import nobody_signs_in
-from tests.api_server.changes.recorded import RecordedChanges
+from tests.api_server.changes.recorded import AlwaysFresh, RecordedChanges
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
+from tests.api_server.outbound.stage import no_outbound
 from tests.api_server.provider_tokens.stage import connections_over
 
 ADMIN = new_api_token()
@@ -155,12 +156,15 @@ async def _domains(
                 audit=audit,
                 accounts=DatabaseSignInStore(database, audit, memberships),
                 changes=RecordedChanges(ChangeFeed(database, clock)),
+                freshness=AlwaysFresh(),
                 relay=relay,
                 envelope=Envelope(Keyring([new_wrapping_key()])),
                 targets=TargetPolicy(),
+                outbound=no_outbound(),
                 signer=signer,
                 clock=clock,
                 limiter=Limiter(clock, LimitMetrics(CollectorRegistry())),
+                registry=CollectorRegistry(),
                 tunnel_url="ws://relay/tunnel",
                 public_url=lambda: "http://api.test",
                 token_keys=TokenKeys(new_key_line()),

@@ -44,6 +44,9 @@ BY_HANDLERS = {
     Action.GATEWAY_CALL,
     Action.MEMBERS_MANAGE_LEADERS,
     Action.PAIRING_TOKENS_CHANGE,
+    Action.REALMS_CHANGE,
+    Action.REALM_SECRETS_CHANGE,
+    Action.REALM_TOKENS_FLUSH,
     Action.SESSIONS_CLOSE,
     Action.UPSTREAM_SECRETS_CHANGE,
 }
@@ -53,8 +56,10 @@ what it is about."""
 MORE: dict[str, dict[str, Any]] = {
     "/api/routes": {"path": "-", "target": {"kind": "device", "device": "-", "service": "-"}},
     "/api/upstream-secrets": {"destination": "-", "value": "-"},
+    "/api/realm": {"name": None, "id": "none", "config": {}},
+    "/api/secret": {"name": None, "realm": "none", "key": "none"},
 }
-"""What a request to a path must say beside a team and a name, to be understood at all."""
+"""What a request to a path must say beside a team and a name, to be understood at all; None for what it must not."""
 
 
 @pytest.fixture
@@ -73,11 +78,13 @@ async def fire(home: Home, route: Route, who: Person | None, *, team: TeamId = H
         .replace("{provider}", "none")
         .replace("{kind}", "token")
     )
-    wanted = {"team": team, "user_code": "BCDF-GHJK"}
+    path = path.replace("{realm}", "none").replace("{key}", "none")
+    wanted = {"team": team, "user_code": "BCDF-GHJK", "realm": "none", "key": "none"}
     query = {name: value for name, value in wanted.items() if name in _fields(route.parameters.get("query"))}
     options: dict[str, Any] = {"params": query}
     if "body" in route.parameters:
-        named = {"team": team, "name": "-", **MORE.get(route.path, {})}
+        said = {"team": team, "name": "-", **MORE.get(route.path, {})}
+        named = {name: value for name, value in said.items() if value is not None}
         options["json"] = named if "team" in _fields(route.parameters["body"]) else {}
     if route.media_type == "text/event-stream":  # an endless answer is begun, and left
         headers = {} if who is None else {"Authorization": f"Bearer {who.token.reveal()}"}

@@ -50,6 +50,9 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
     route = await made(
         "/api/routes", team=team, name=f"route-{number}", path=f"/{number}", target={"kind": "url", "url": backend}
     )
+    fixed = {"kind": "fixed", "token": "$key_1"}
+    realm = await made("/api/realm", team=team, id=f"realm-{number}", config=fixed)
+    application = await made("/api/secret", team=team, realm=realm["id"], key=f"application-{number}", key_1="v")
     live = msgspec.structs.replace(summary(number, team=team), device=DeviceId(device["id"]))
     home.sessions.sessions[live.id] = live
     return {
@@ -63,6 +66,8 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
         "route": route["id"],
         "invitation's secret": invited["token"],
         "session": live.id,
+        "realm": realm["id"],
+        "realm secret": application["key"],
     }
 
 
@@ -96,8 +101,20 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
         "path": "/mine",
         "target": {"kind": "device", "device": ids["device"], "service": "web"},
     }
+    realm = f"/api/realm/{ids['realm']}"
+    application = f"/api/secret/{ids['realm']}/{ids['realm secret']}"
     return [
         *of_devices,
+        ("GET", realm, None),
+        ("PATCH", realm, {"comment": "mine"}),
+        ("DELETE", realm, None),
+        ("GET", f"{realm}/fetches", None),
+        ("POST", f"{realm}/test", {}),
+        ("POST", "/api/realm", {"team": "home", "id": "mine", "config": {"kind": "fixed", "token": "$key_1"}}),
+        ("GET", application, None),
+        ("PATCH", application, {"key_1": "mine"}),
+        ("DELETE", application, None),
+        ("POST", "/api/secret", {"team": "home", "realm": ids["realm"], "key": "mine", "key_1": "v"}),
         ("GET", secret, None),
         ("PATCH", secret, {"value": "mine"}),
         ("DELETE", secret, None),
@@ -193,7 +210,7 @@ async def test_a2_no_list_shows_another_team(home: Home) -> None:
         if (route.method, route.media_type) == ("GET", "application/json")
         and route.path.startswith("/api/")
         and "{" not in route.path
-        and route.path not in ("/api/users", "/api/device-approvals", "/api/auth/sessions")  # of no team
+        and route.path not in ("/api/users", "/api/device-approvals", "/api/auth/sessions", "/api/token")  # of no team
     ]
     shown = ""
     for path in lists:
