@@ -245,6 +245,7 @@ class ApiServer:
                 backends=self._backends,
                 targets=self._outbound.policy,
                 envelope=self._envelope,
+                tokens=self.domains.broker.tokens,
                 presence=presence,
                 clock=clock,
             ),

@@ -20,6 +20,7 @@ is still being sent ends the client's connection afterwards, because the rest of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +53,7 @@ from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
 from api_server.gateway.splice import Splice
-from api_server.gateway.targets import ServiceStream, Target
+from api_server.gateway.targets import ServiceStream, Target, UpstreamCredential
 from api_server.gateway.timers import NEVER
 from api_server.gateway.websocket import WebSocketSplice
 from common.errors import HomeportError
@@ -112,6 +113,8 @@ class Exchange:
         "_raw",
         "_received",
         "_recording",
+        "_refused",
+        "_renewed",
         "_route",
         "_stream",
         "_task",
@@ -137,6 +140,10 @@ class Exchange:
         """What the client becomes, if it wants raw TCP."""
         self._added = b""
         """Lines that show the upstream credential."""
+        self._refused = b""
+        """Those that the service has just answered 401 to."""
+        self._renewed = False
+        """It has done that once."""
         self._stream: ServiceStream | None = None
         self._recording: Recording | None = None
         """Of a route that is inspected."""
@@ -333,7 +340,9 @@ class Exchange:
         assert self._route is not None
         core, target = self._core, self._route.target
         if target.credential is not None:
-            self._added = await target.credential.lines()
+            credential, refused = target.credential, self._refused
+            self._refused = b""
+            self._added = await (credential.renew(refused) if refused else credential.lines())
         trace = self._head.fields.trace
         options = OpenOptions(
             timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
@@ -387,6 +396,31 @@ class Exchange:
         self._phase = _SEEKING
         self._connection.arm(NEVER)
         self._task = self._core.spawn(self._seek(admitted=True, stale=stale))
+
+    def _renew(self) -> bool:
+        """The service does not take the upstream credential: the request goes out again with another one, once, if
+        there may be one. With a body, which is gone, it does not: False, the client gets the answer, and the next
+        request the other credential.
+        """
+        assert self._route is not None
+        credential = self._route.target.credential
+        if self._renewed or credential is None or not credential.renewable:
+            return False
+        self._renewed = True
+        if self._body is not _EMPTY:
+            self._core.spawn(_renew_for_others(credential, self._added))
+            return False
+        self._refused = self._added
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.reset()
+        cors = self._answer.cors
+        self._answer = Answer(self._head, self._core.responses, self._core.limits, self._core.clock)
+        self._answer.cors = cors
+        self._phase = _SEEKING
+        self._connection.arm(NEVER)
+        self._task = self._core.spawn(self._seek(admitted=True))
+        return True
 
     # The request's body
 
@@ -496,6 +530,8 @@ class Exchange:
             return
         now = self._core.clock.monotonic() if waited or answer.complete else 0.0
         if waited and answer.head is not None:
+            if answer.head.status == 401 and self._renew():
+                return
             self._answered(answer.head.status, now)
             if answer.upgraded:
                 self._upgrade(b"".join(out), rest)
@@ -671,3 +707,8 @@ class Exchange:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.reset(code)
+
+
+async def _renew_for_others(credential: UpstreamCredential, refused: bytes) -> None:
+    with contextlib.suppress(HomeportError):  # whoever needs it next is told
+        await credential.renew(refused)

@@ -114,6 +114,11 @@ class UpstreamCredential(Protocol):
         """Matches the lines of a field section that are left out, each with its end: those of the same name."""
         ...
 
+    @property
+    def renewable(self) -> bool:
+        """Whether there may be another one when the service or backend answers 401."""
+        ...
+
     def lines_nowait(self) -> bytes | None:
         """The lines to add, each with its end; None when only `lines` can tell."""
         ...
@@ -123,6 +128,14 @@ class UpstreamCredential(Protocol):
 
         Raises:
             HomeportError: it cannot be had: the request is not sent.
+        """
+        ...
+
+    async def renew(self, refused: bytes) -> bytes:
+        """The lines to add now that the service or backend has answered 401 to `refused`, if it is `renewable`.
+
+        Raises:
+            HomeportError: there are none that could fare better.
         """
         ...
 

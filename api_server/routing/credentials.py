@@ -1,6 +1,7 @@
 """What requests show to the service or backend of a route: an `UpstreamCredential` of the gateway each.
 
 SecretCredential    from an upstream secret, opened when the first request needs it
+BrokeredCredential  a token of a provider, as the broker has it; another one, once, when a backend answers 401 to it
 NoCredential        there ought to be one and is not: every request is refused (G2), none is sent without it
 """
 
@@ -10,20 +11,26 @@ import base64
 import re
 from typing import Final
 
+from api_server.auth.interfaces import PENDING
+from api_server.broker.interfaces import TokenSource
 from api_server.routing.errors import CredentialUnavailableError
 from api_server.routing.records import AuthKind, UpstreamAuth
 from api_server.routing.secrets import seal_context
 from api_server.routing.store import TableRow
 from common.crypto.envelope import Envelope
 from common.crypto.errors import SealError
+from common.errors import HomeportError
+from common.ids import TeamId
 from common.logging import get_logger
-from common.secret import SecretBytes
+from common.secret import Secret, SecretBytes
 
-__all__ = ["NoCredential", "SecretCredential", "credential_of", "header_of"]
+__all__ = ["BrokeredCredential", "NoCredential", "SecretCredential", "credential_of", "header_of"]
 
 _log = get_logger(__name__)
 
 _DEFAULT_HEADER: Final = "X-API-Key"
+
+_BEARER: Final = b"Authorization: Bearer "
 
 
 def header_of(auth: UpstreamAuth) -> str:
@@ -53,10 +60,17 @@ class NoCredential:
         self.hides = lines_named(header)
         self._reason = reason
 
+    @property
+    def renewable(self) -> bool:
+        return False
+
     def lines_nowait(self) -> bytes:
         raise CredentialUnavailableError(self._reason)
 
     async def lines(self) -> bytes:
+        raise CredentialUnavailableError(self._reason)
+
+    async def renew(self, refused: bytes) -> bytes:  # noqa: ARG002
         raise CredentialUnavailableError(self._reason)
 
 
@@ -87,8 +101,15 @@ class SecretCredential:
             self._lines = SecretBytes(b"%b: %b\r\n" % (header_of(self._auth).encode("ascii"), self._value()))
         return self._lines.reveal()
 
+    @property
+    def renewable(self) -> bool:
+        return False
+
     async def lines(self) -> bytes:
         return self.lines_nowait()
+
+    async def renew(self, refused: bytes) -> bytes:  # noqa: ARG002
+        raise CredentialUnavailableError("an upstream secret is what it is")
 
     def _value(self) -> bytes:
         row = self._row
@@ -113,16 +134,82 @@ class SecretCredential:
                 return secret
 
 
-def credential_of(envelope: Envelope, row: TableRow) -> SecretCredential | NoCredential | None:
+class BrokeredCredential:
+    """Shows a token of a provider.
+
+    Args:
+        tokens: has it.
+        team: whose realm it is.
+        realm: its id.
+        key: of the secret in it.
+    """
+
+    __slots__ = ("_key", "_realm", "_team", "_tokens", "hides")
+
+    def __init__(self, tokens: TokenSource, team: TeamId, realm: str, key: str) -> None:
+        self._tokens = tokens
+        self._team = team
+        self._realm = realm
+        self._key = key
+        self.hides = lines_named("Authorization")
+
+    @property
+    def renewable(self) -> bool:
+        return True
+
+    def lines_nowait(self) -> bytes | None:
+        token = self._tokens.token_nowait(self._team, self._realm, self._key)
+        return None if token is PENDING else _bearer(token)
+
+    async def lines(self) -> bytes:
+        """The line.
+
+        Raises:
+            CredentialUnavailableError: the broker has no token.
+        """
+        try:
+            return _bearer(await self._tokens.token(self._team, self._realm, self._key))
+        except HomeportError as exc:
+            raise self._unavailable(exc) from exc
+
+    async def renew(self, refused: bytes) -> bytes:
+        """The line with another token than that in `refused`.
+
+        Raises:
+            CredentialUnavailableError: the broker has none.
+        """
+        shown = Secret(refused.removeprefix(_BEARER).removesuffix(b"\r\n").decode("latin-1"))
+        try:
+            return _bearer(await self._tokens.refused(self._team, self._realm, self._key, shown))
+        except HomeportError as exc:
+            raise self._unavailable(exc) from exc
+
+    def _unavailable(self, exc: HomeportError) -> CredentialUnavailableError:
+        return CredentialUnavailableError(
+            f"the token of {self._realm}/{self._key} that the route shows cannot be had ({exc.code})",
+            retry_after=exc.retry_after,
+        )
+
+
+def _bearer(token: Secret) -> bytes:
+    return b"%b%b\r\n" % (_BEARER, token.reveal().encode("latin-1", "replace"))
+
+
+def credential_of(
+    envelope: Envelope, tokens: TokenSource, row: TableRow
+) -> SecretCredential | BrokeredCredential | NoCredential | None:
     """What requests of a route show; None for nothing.
 
     Args:
         envelope: opens the secret.
+        tokens: has tokens of providers.
         row: of the route.
     """
     auth = row.route.auth
     if auth.kind is AuthKind.NONE:
         return None
+    if auth.realm is not None and auth.key is not None:
+        return BrokeredCredential(tokens, row.route.team, auth.realm, auth.key)
     if row.secret_value is None:
         return NoCredential(header_of(auth), "the secret that the route shows is not there")
     if row.secret_destination != row.destination:

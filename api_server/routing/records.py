@@ -72,6 +72,10 @@ class UpstreamAuth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kind: AuthKind
     secret: _Text | None = None
     """Name of an upstream secret of the team, for this destination."""
+    realm: _Text | None = None
+    """Of `bearer`, in place of a secret: the realm of the team whose token is shown."""
+    key: _Text | None = None
+    """And the key of the secret in it."""
     header: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     """Of `api-key`: the header; `X-API-Key` when left out."""
     username: Annotated[str, Meta(max_length=200)] | None = None

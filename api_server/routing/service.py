@@ -23,7 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
-from api_server.auth.errors import TeamNotFoundError
+from api_server.auth.errors import ForbiddenError, TeamNotFoundError
+from api_server.auth.interfaces import Action
 from api_server.changes.interfaces import Change, ChangeLog, Topic
 from api_server.db.database import Database, written
 from api_server.gateway.cors import CorsPolicy
@@ -130,9 +131,11 @@ class RouteService:
         """Publish something.
 
         Raises:
+            ForbiddenError: it would show a token of a provider, which the caller may not have.
             RouteNameTakenError, RoutePathTakenError, SecretElsewhereError, SecretNotFoundError, TargetRefusedError,
             ValidationFailedError: see there.
         """
+        _check_may_show(caller, team, values.auth)
         now = self._clock.wall()
         made = StoredRoute(
             id=new_id("rte"),
@@ -170,6 +173,7 @@ class RouteService:
             version: that the route must have; None for any.
 
         Raises:
+            ForbiddenError: it would show a token of a provider, which the caller may not have.
             RouteChangedError: it has another version.
             RouteNameTakenError, RouteNotFoundError, RoutePathTakenError, SecretElsewhereError, SecretNotFoundError,
             TargetRefusedError, ValidationFailedError: see there.
@@ -182,6 +186,8 @@ class RouteService:
             after = msgspec.structs.replace(before, **_fields(wanted))
             if after == before:
                 return before, []
+            # A token of a provider goes where somebody sends it who may have it.
+            _check_may_show(caller, after.team, after.auth)
             after = msgspec.structs.replace(after, version=before.version + 1, updated_at=now)
             await self._check_free(tx, after)
             # A target that stays leads where it led, even if another device has taken the name meanwhile.
@@ -359,8 +365,12 @@ def _check_path(path: str, field: str) -> None:
 
 
 def _check_auth(auth: UpstreamAuth) -> None:
-    if (auth.secret is None) != (auth.kind is AuthKind.NONE):
-        raise ValidationFailedError("body: auth names a secret, unless its kind is none")
+    if (auth.realm is None) != (auth.key is None):
+        raise ValidationFailedError("body: auth names a realm and a key in it, or neither")
+    if auth.realm is not None and (auth.kind is not AuthKind.BEARER or auth.secret is not None):
+        raise ValidationFailedError("body: auth.realm is for the kind bearer, in place of a secret")
+    if (auth.secret is None and auth.realm is None) != (auth.kind is AuthKind.NONE):
+        raise ValidationFailedError("body: auth names a secret, or a realm, unless its kind is none")
     if auth.header is not None:
         if auth.kind is not AuthKind.API_KEY:
             raise ValidationFailedError("body: auth.header is for the kind api-key")
@@ -371,6 +381,16 @@ def _check_auth(auth: UpstreamAuth) -> None:
             raise ValidationFailedError("body: auth.username is for the kind basic")
         if ":" in auth.username or not auth.username.isprintable():
             raise ValidationFailedError("body: auth.username has no colon (RFC 7617 section 2)")
+
+
+def _check_may_show(caller: Caller, team: TeamId, auth: UpstreamAuth) -> None:
+    """Whether the caller may have the token of a provider that a route shows.
+
+    Raises:
+        ForbiddenError: they may not.
+    """
+    if auth.realm is not None and not caller.identity.may(Action.REALM_TOKENS_GET, team):
+        raise ForbiddenError(f"{caller.identity.name!r} may not do {Action.REALM_TOKENS_GET.value}")
 
 
 def _values(route: StoredRoute) -> NewRouteValues:

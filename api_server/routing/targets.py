@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from api_server.broker.interfaces import TokenSource
 from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.targets import RoutedTarget, StreamSource
 from api_server.outbound.errors import TargetRefusedError
@@ -58,6 +59,7 @@ class TargetMaker:
         backends: give those to URLs.
         targets: says which URLs can be reached.
         envelope: opens secrets.
+        tokens: has tokens of providers.
         presence: knows who is there.
         clock: of both kinds.
     """
@@ -69,6 +71,7 @@ class TargetMaker:
         backends: Backends,
         targets: TargetPolicy,
         envelope: Envelope,
+        tokens: TokenSource,
         presence: DevicePresence,
         clock: Clock,
     ) -> None:
@@ -76,6 +79,7 @@ class TargetMaker:
         self._backends = backends
         self._targets = targets
         self._envelope = envelope
+        self._tokens = tokens
         self._presence = presence
         self._now: Callable[[], float] = clock.monotonic
 
@@ -88,7 +92,7 @@ class TargetMaker:
             known: the one that it replaces; what is thought of its devices is kept.
         """
         route, target = row.route, row.route.target
-        credential = credential_of(self._envelope, row)
+        credential = credential_of(self._envelope, self._tokens, row)
         health: RouteHealth | None = None
         device: str | None = None
         host: bytes | None = None

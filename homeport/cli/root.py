@@ -27,6 +27,7 @@ _COMMANDS = {
     "tokens": "homeport.cli.tokens",
     "routes": "homeport.cli.routes",
     "upstream-secrets": "homeport.cli.upstream_secrets",
+    "realms": "homeport.cli.realms",
     "teams": "homeport.cli.teams",
     "usage": "homeport.cli.usage",
     "forward": "homeport.cli.forward",

@@ -62,6 +62,8 @@ class TokenProvider:
     """Seconds that the token before lives on."""
     secret: str = "hunter2-secret"
     """What it takes for the secret of an application, where a call shows one; anything else is refused."""
+    worthless: bool = False
+    """No token is good for anything."""
     calls: list[Call] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
@@ -74,7 +76,7 @@ class TokenProvider:
 
     def alive(self, token: str) -> bool:
         """Whether a token is good for anything."""
-        return self._ends.get(token, 0.0) > time.monotonic()
+        return not self.worthless and self._ends.get(token, 0.0) > time.monotonic()
 
     def new_token(self) -> str:
         """The next token; the one before ends."""

@@ -40,6 +40,13 @@ class Key:
             raise StreamResetError("the credential cannot be had")
         return b"X-Key: ours\r\n"
 
+    @property
+    def renewable(self) -> bool:
+        return False
+
+    async def renew(self, refused: bytes) -> bytes:
+        raise StreamResetError("there is one key")
+
 
 class ToCam:
     """Everything goes to the device `cam`, with a credential."""
