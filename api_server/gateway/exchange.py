@@ -518,20 +518,22 @@ class Exchange:
         if self._phase is not _UNDER_WAY:
             return
         assert isinstance(data, bytes)
-        if self._recording is not None:
-            self._recording.response(data)
         answer, connection = self._answer, self._connection
         waited = answer.head is None
         out: list[Buffer] = []
         try:
             rest = answer.feed(data, out, persistent=self._may_persist())
         except BadResponseError as exc:
+            if self._recording is not None:
+                self._recording.response(data)
             self._refuse(exc)
             return
+        if waited and answer.head is not None and answer.head.status == 401 and self._renew():
+            return
+        if self._recording is not None:
+            self._recording.response(data)
         now = self._core.clock.monotonic() if waited or answer.complete else 0.0
         if waited and answer.head is not None:
-            if answer.head.status == 401 and self._renew():
-                return
             self._answered(answer.head.status, now)
             if answer.upgraded:
                 self._upgrade(b"".join(out), rest)
