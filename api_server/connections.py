@@ -27,6 +27,7 @@ from api_server.provider_tokens.grants.records import GrantKey, GrantKind
 from api_server.provider_tokens.grants.refresher import Refresher
 from api_server.provider_tokens.grants.store import GrantRecords
 from api_server.provider_tokens.grants.tokens import TokenManager
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.offline import OfflineKeeper
 from api_server.provider_tokens.pace import Pace
 from api_server.provider_tokens.people import PeopleBehind
@@ -82,6 +83,7 @@ class Connections:
         secure: whether browsers come by TLS.
         base_url: gives the origin of the REST API as browsers see it.
         pace: how often one caller is handed a token.
+        metrics: counts.
         people: who is behind a program; by default whoever issued its token.
         sign_in: the provider of sign-in, for offline tokens; None where nobody has one.
         provider_timeout: seconds for a whole exchange with a provider.
@@ -103,6 +105,7 @@ class Connections:
         secure: bool,
         base_url: Callable[[], str],
         pace: Pace,
+        metrics: ProviderTokenMetrics,
         people: PeopleBehind | None = None,
         sign_in: ProviderClient | None = None,
         provider_timeout: float = PROVIDER_TIMEOUT,
@@ -118,7 +121,7 @@ class Connections:
 
         grants = GrantRecords(records, envelope, clock)
         attempts = Attempts(database, envelope, leases, clock)
-        self.refresher = Refresher(grants, attempts, leases, source, Obituaries(audit, changes), clock)
+        self.refresher = Refresher(grants, attempts, leases, source, Obituaries(audit, changes), clock, metrics)
         self.tokens = TokenManager(grants, attempts, leases, self.refresher, source, clock)
         self.offline = OfflineKeeper(self.tokens, audit)
         """Where sign-in has offline tokens kept."""
@@ -145,6 +148,7 @@ class Connections:
             audit,
             changes,
             pace,
+            metrics,
             clock,
         )
         self.endpoints: tuple[Endpoints, ...] = (ProviderEndpoints(providers, connect, service),)

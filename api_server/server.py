@@ -61,6 +61,7 @@ from api_server.limits.metrics import LimitMetrics
 from api_server.limits.shared import counter_at
 from api_server.outbound.outbound import Outbound
 from api_server.programs import Programs
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.pace import Pace
 from api_server.relay import (
     Absence,
@@ -193,6 +194,7 @@ class ApiServer:
             secure=settings.public_url is not None and settings.public_url.startswith("https:"),
             base_url=lambda: self.api_url if settings.public_url is None else origin_of(settings.public_url),
             pace=Pace(burst=settings.hand_out_burst, interval=settings.hand_out_interval),
+            metrics=ProviderTokenMetrics(self.registry),
             sign_in=self._sign_in.offline_provider(),
         )
         if settings.oidc_offline_access:

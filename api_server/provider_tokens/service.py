@@ -33,6 +33,7 @@ from api_server.provider_tokens.grants.obituaries import change_of
 from api_server.provider_tokens.grants.records import Grant, GrantKey, GrantKind, open_grant
 from api_server.provider_tokens.grants.store import GrantRecords
 from api_server.provider_tokens.grants.tokens import Revoked, TokenManager
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.pace import Pace
 from api_server.provider_tokens.people import PeopleBehind
 from api_server.provider_tokens.providers.catalogue import Providers
@@ -87,6 +88,7 @@ class GrantService:
         audit: gets a line for each change and each hand-out.
         changes: tells everybody.
         pace: how often one caller gets a token.
+        metrics: counts.
         clock: of both kinds.
     """
 
@@ -103,6 +105,7 @@ class GrantService:
         audit: AuditLog,
         changes: ChangeLog,
         pace: Pace,
+        metrics: ProviderTokenMetrics,
         clock: Clock,
     ) -> None:
         self._providers = providers
@@ -116,6 +119,7 @@ class GrantService:
         self._audit = audit
         self._changes = changes
         self._pace = pace
+        self._metrics = metrics
         self._clock = clock
 
     async def own(self, caller: Caller, *, limit: int, after: str | None) -> tuple[list[ShownGrant], str | None]:
@@ -211,6 +215,7 @@ class GrantService:
         after = {"provider": key.provider, "user": key.user, "expires_at": grant.access_token_expires_at or None}
         entry = entry_of(caller, caller.team, f"{key.kind}.handed_out", (key.kind.value, key.record_id), after=after)
         await self._database.write(lambda tx: self._audit.record(tx, entry))
+        self._metrics.handed_out.labels(key.provider).inc()
         return grant
 
     async def _end(self, caller: Caller, key: GrantKey, event: str) -> Revoked:

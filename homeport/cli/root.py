@@ -25,6 +25,7 @@ _COMMANDS = {
     "devices": "homeport.cli.devices",
     "pairing-tokens": "homeport.cli.pairing_tokens",
     "tokens": "homeport.cli.tokens",
+    "provider-tokens": "homeport.cli.provider_tokens",
     "routes": "homeport.cli.routes",
     "upstream-secrets": "homeport.cli.upstream_secrets",
     "realms": "homeport.cli.realms",

@@ -46,6 +46,7 @@ from api_server.provider_tokens.errors import (
 from api_server.provider_tokens.grants.attempts import OUTCOME_UNKNOWN, Attempt, Attempts, RefreshAnswer
 from api_server.provider_tokens.grants.records import Grant, GrantKey
 from api_server.provider_tokens.grants.store import GrantRecords
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.providers.answers import GivenTokens
 from common.backoff import Backoff
 from common.clock import Clock
@@ -123,6 +124,7 @@ class Refresher:
         sources: the providers.
         mourner: told of grants that have died.
         clock: of both kinds.
+        metrics: counts.
         sleep: waits for so many seconds.
         log: for what nobody asked about.
     """
@@ -135,6 +137,7 @@ class Refresher:
         sources: Sources,
         mourner: Mourner,
         clock: Clock,
+        metrics: ProviderTokenMetrics,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         log: Logger | None = None,
@@ -145,6 +148,7 @@ class Refresher:
         self._sources = sources
         self._mourner = mourner
         self._clock = clock
+        self._metrics = metrics
         self._sleep = sleep
         self._log = log if log is not None else get_logger(__name__)
         self._running: dict[str, asyncio.Task[Grant]] = {}
@@ -275,10 +279,13 @@ class Refresher:
         try:
             given = await self._sources(key).refresh(shown)
         except GrantRefusedError as exc:
+            self._metrics.refreshes.labels(key.provider, exc.code).inc()
             return await self._bury(lease, key, grant, "refresh_outcome_lost" if attempt.doubtful else exc.error)
         except (ProviderAwayError, ProviderRefusesClientError) as exc:
+            self._metrics.refreshes.labels(key.provider, exc.code).inc()
             await self._note(key, attempt, exc)
             return self._left_of(grant, exc)
+        self._metrics.refreshes.labels(key.provider, "ok").inc()
         late = self._late[key.record_id] = _Late(shown, RefreshAnswer(given, asked_at))
         await self._write_down(key, attempt, late.answer)
         return await self._keep(lease, key, late)

@@ -46,6 +46,10 @@ class Double:
     mode: str = "well"
     """well; or what happens to token requests: hang, cut, huge, html, error_500, error_429, invalid_grant,
     github_error, swallow (it is done, and the connection cut), invalid_client."""
+    strict: bool = True
+    """Whether a refresh token that is shown a second time ends its grant."""
+    hangs_after: bool = False
+    """Whether a token request that hangs has been done by then."""
     revocation: int = 200
     """Status of revocations."""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -83,6 +87,10 @@ class Double:
             self.shown[form["refresh_token"]] += 1
         self.arrived.set()
         mode = self.mode
+        if mode == "hang" and self.hangs_after:
+            given = self._given(form)
+            await self.go_on.wait()
+            return web.json_response(given[1], status=given[0])
         if mode == "hang":
             await self.go_on.wait()
         if self.delay:
@@ -136,8 +144,9 @@ class Double:
         grant = self.current.get(shown)
         if grant is None:
             # Shown a second time: the grant ends for whoever holds it.
-            ended = self.spent.get(shown)
-            self.current = {token: each for token, each in self.current.items() if each != ended}
+            if self.strict:
+                ended = self.spent.get(shown)
+                self.current = {token: each for token, each in self.current.items() if each != ended}
             return 400, refused
         if not self.rotates:
             return 200, self._tokens(grant, "", refresh=shown)

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.changes.interfaces import Change
@@ -22,6 +23,7 @@ from api_server.provider_tokens.grants.records import GrantKey
 from api_server.provider_tokens.grants.refresher import Refresher
 from api_server.provider_tokens.grants.store import GrantRecords
 from api_server.provider_tokens.grants.tokens import TokenManager
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.providers.catalogue import Providers
 from api_server.provider_tokens.providers.outbound_http import OutboundProviderHttp
 from api_server.provider_tokens.settings import ProviderSettings
@@ -101,6 +103,6 @@ def parts_over(
         return client if wrap is None else wrap(client)
 
     mourned = Mourned()
-    refresher = Refresher(records, marks, leases, source, mourned, clock)
+    refresher = Refresher(records, marks, leases, source, mourned, clock, ProviderTokenMetrics(CollectorRegistry()))
     tokens = TokenManager(records, marks, leases, refresher, source, clock)
     return Parts(store, records, marks, refresher, tokens, mourned)

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from api_server.auth.signin.cookie_keys import CookieKeys, new_cookie_key
 from api_server.connections import Connections
 from api_server.domains import Domains
 from api_server.leases.store import DatabaseLeases
+from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.pace import Pace
 from api_server.provider_tokens.people import PeopleBehind
 from api_server.provider_tokens.providers.client import ProviderClient
@@ -53,6 +56,7 @@ def connections_over(domains: Domains, clock: Clock, wiring: Wiring | None = Non
         secure=wiring.secure,
         base_url=lambda: BASE,
         pace=wiring.pace,
+        metrics=ProviderTokenMetrics(CollectorRegistry()),
         people=wiring.people,
         sign_in=wiring.sign_in,
         provider_timeout=wiring.provider_timeout,
