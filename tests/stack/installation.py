@@ -98,9 +98,16 @@ class Installation:
 
 
 @contextmanager
-def homeport_up(folder: Path) -> Iterator[Installation]:
-    """Start everything, with the demo device; its state is in `folder`."""
+def homeport_up(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Installation]:
+    """Start everything, with the demo device; its state is in `folder`.
+
+    Args:
+        folder: for its state.
+        environment: settings beside the usual ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ports = ["--api-port", "0", "--gateway-port", "0", "--tunnel-port", "0", "--internal-port", "0"]
-    with Process("up", [command(), "up", "--data-dir", folder, *ports], folder=folder) as process:
+    with Process(
+        "up", [command(), "up", "--data-dir", folder, *ports], folder=folder, environment=environment
+    ) as process:
         yield Installation(process, folder, process.wait_for_file(folder / "run.json", seconds=60))

@@ -122,6 +122,9 @@ async def test_the_life_of_a_session(stage: Stage) -> None:
     live = await stage.store.live_session("hash", NOW + 1)
     assert live is not None
     assert (live.id, live.user, live.last_seen_at) == (signed_in.session, signed_in.user, NOW)
+    assert await stage.store.session_by_id(live.id, NOW + 1) == live
+    assert await stage.store.session_by_id(live.id, NOW + 3600) is None
+    assert await stage.store.session_by_id("uss_other", NOW + 1) is None
     assert await stage.store.live_session("hash", NOW + 3600) is None  # idle
     await stage.store.seen(live.id, NOW + 3000)
     assert await stage.store.live_session("hash", NOW + 3600) is not None
@@ -159,13 +162,16 @@ async def test_a_person_is_who_the_issuer_says_and_keeps_their_id(stage: Stage) 
 
 
 async def test_a_disabled_user_is_out_at_once_and_stays_out(stage: Stage) -> None:
-    user = (await stage.sign_in(person(), session("one"))).user
+    signed_in = await stage.sign_in(person(), session("one"))
+    user, session_id = signed_in.user, signed_in.session
+    assert await stage.store.session_by_id(session_id, NOW) is not None
 
     async def disable(tx: AsyncConnection) -> None:
         await tx.execute(update(users).where(users.c.id == user.id).values(disabled_at=NOW))
 
     await stage.database.write(disable)
     assert await stage.store.live_session("one", NOW) is None
+    assert await stage.store.session_by_id(session_id, NOW) is None
     assert await stage.store.sessions_of(user.id, NOW) == []
     with pytest.raises(UserDisabledError):
         await stage.sign_in(person(), session("two"))
