@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from api_server.auth.browsers import FINISH_PATH
+from api_server.auth.browsers import FINISH_PATH, BrowserRedirect, BrowserSignIn
 from api_server.gateway.requests import RequestHead
+from api_server.gateway.targets import Target
 
-__all__ = ["has_fetch_metadata", "is_navigation", "ticket_of"]
+__all__ = ["has_fetch_metadata", "is_navigation", "ticket_of", "to_sign_in"]
 
 _FINISH_PATH: Final = FINISH_PATH.encode("ascii")
 
@@ -40,3 +41,18 @@ def ticket_of(head: RequestHead) -> str | None:
         return None
     match = _TICKET.fullmatch(head.target.query or b"")
     return match[1].decode("ascii") if match is not None else ""
+
+
+def to_sign_in(browsers: BrowserSignIn, head: RequestHead, target: Target) -> BrowserRedirect | None:
+    """Where a person's browser is sent that is not known at a target; None for any other request, or where nobody signs
+    in.
+    """
+    if target.raw or not is_navigation(head):
+        return None
+    path, query = head.target.path, head.target.query
+    return browsers.begin(
+        host=head.fields.host.decode("ascii"),
+        target=(path if query is None else b"%b?%b" % (path, query)).decode("ascii"),
+        root=target.prefix.decode("ascii") + "/",
+        realm=target.realm,
+    )

@@ -21,16 +21,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from api_server.auth.browsers import BrowserRedirect, BrowserSignIn
+from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.errors import UnauthenticatedError
 from api_server.auth.interfaces import PENDING, Identity
 from api_server.gateway.answer import Answer
-from api_server.gateway.browsers import has_fetch_metadata, is_navigation, ticket_of
+from api_server.gateway.browsers import has_fetch_metadata, ticket_of, to_sign_in
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.cors import CorsPolicy, read_preflight
 from api_server.gateway.errors import (
@@ -230,30 +232,18 @@ class Exchange:
             self._refuse(InternalError("the gateway failed; its log says how"))
         else:
             self._task = None
-            self._send_on(redirect)
+            self._respond(303, partial(browser_response, redirect))
 
     def _send_to_sign_in(self) -> bool:
         """Send a person's browser to sign in, if this is one; else False."""
-        browsers, route, target = self._core.browsers, self._route, self._head.target
-        if browsers is None or route is None or route.target.raw or not self._body.complete:
+        browsers, route = self._core.browsers, self._route
+        if browsers is None or route is None or not self._body.complete:
             return False
-        if not is_navigation(self._head):
-            return False
-        asked = target.path if target.query is None else b"%b?%b" % (target.path, target.query)
-        host = self._head.fields.host.decode("ascii")
-        root = route.target.prefix.decode("ascii") + "/"
-        redirect = browsers.begin(host=host, target=asked.decode("ascii"), root=root, realm=route.target.realm)
+        redirect = to_sign_in(browsers, self._head, route.target)
         if redirect is None:
             return False
-        self._send_on(redirect)
+        self._respond(303, partial(browser_response, redirect))
         return True
-
-    def _send_on(self, redirect: BrowserRedirect) -> None:
-        self._phase = _OVER
-        persistent = self._may_persist()
-        self._core.metrics.responses[303] += 1
-        self._connection.write(browser_response(redirect, close=not persistent, now=self._core.clock.wall()))
-        self._connection.finish(self._core.clock.monotonic(), persistent=persistent, unread=not self._body.complete)
 
     def _trusts_origin(self) -> bool:
         """Whether what forbids the request is that another site makes it, whose pages the route trusts."""
@@ -272,11 +262,7 @@ class Exchange:
         leave = cors.answer(asked)
         if leave is None:
             raise CorsRefusedError("the route does not allow this to pages of that origin")
-        self._phase = _OVER
-        persistent = self._may_persist()
-        self._core.metrics.responses[204] += 1
-        self._connection.write(preflight_response(leave, close=not persistent, now=self._core.clock.wall()))
-        self._connection.finish(self._began, persistent=persistent)
+        self._respond(204, partial(preflight_response, leave))
         return True
 
     def _begin_at_once(self, route: Route) -> bool:
@@ -288,7 +274,7 @@ class Exchange:
         if not route.path and head.method in (b"GET", b"HEAD") and not head.fields.upgrade:
             # Relative links of a page work only below the slash.
             query = b"" if head.target.query is None else b"?" + head.target.query
-            self._redirect(target.prefix + b"/" + query)
+            self._respond(308, partial(redirect_response, target.prefix + b"/" + query))
             return True
         if target.credential is not None:
             added = target.credential.lines_nowait()
@@ -633,16 +619,22 @@ class Exchange:
         else:
             self._abandon(ResetCode.CANCELLED)
 
-    def _redirect(self, location: bytes) -> None:
+    def _respond(self, status: int, response: Callable[..., bytes]) -> None:
+        """Answer without a service, and without an error.
+
+        Args:
+            status: of the response.
+            response: makes it of `close` and `now`.
+        """
         self._phase = _OVER
         if self._recording is not None:
-            self._watched(status=308)
-        persistent = self._may_persist()
-        self._core.metrics.responses[308] += 1
+            self._watched(status=status)
         if self._connection.ticket is not None:
-            self._connection.ticket.status = 308
-        self._connection.write(redirect_response(location, close=not persistent, now=self._core.clock.wall()))
-        self._connection.finish(self._began, persistent=persistent, unread=not self._body.complete)
+            self._connection.ticket.status = status
+        core, persistent = self._core, self._may_persist()
+        core.metrics.responses[status] += 1
+        self._connection.write(response(close=not persistent, now=core.clock.wall()))
+        self._connection.finish(core.clock.monotonic(), persistent=persistent, unread=not self._body.complete)
 
     def _refuse(self, error: HomeportError, code: ResetCode = ResetCode.CANCELLED) -> None:
         """Answer with an error, if there is still an answer to give, and keep the connection if that is safe."""
