@@ -4,7 +4,7 @@
     re-wrap   every sealed column of every table, in batches; the payload is not opened. A row that somebody else
               changes at that moment is left to the next pass
     retire    the other keys, once no row needs them. They still open what a process that had not seen the new key has
-              sealed meanwhile, until `forget` takes them out
+              sealed meanwhile, until somebody has them forgotten
 
 Where it has come is in the rows themselves: it can be stopped or killed at any point, and goes on. Records have their
 `revision` raised, so that mirrors get them re-wrapped, too.
@@ -26,9 +26,9 @@ from api_server.custody.mirror.mirror import Progress
 from api_server.custody.tables import custody_copies, custody_mirrors, custody_records
 from api_server.db.database import Database
 from common.crypto.envelope import PREFIX_LENGTH, Envelope, prefix_of
-from common.crypto.keyring import Keyring, KeyringFile, add_key, forget_key, retire_keys
+from common.crypto.keyring import Keyring, KeyringFile, add_key, retire_keys
 
-__all__ = ["Rotation", "forget", "rotate"]
+__all__ = ["Rotation", "check_unneeded", "rotate"]
 
 _BATCH = 200
 """Rows in one transaction."""
@@ -99,12 +99,12 @@ async def rotate(
     return Rotation(key=first, rewrapped=done, remaining=remaining, retired=retired)
 
 
-async def forget(database: Database, path: Path, key_id: str) -> None:
-    """Take a retired key out of the keyring.
+async def check_unneeded(database: Database, path: Path, key_id: str) -> None:
+    """Find out whether a key can be forgotten, as far as the database knows.
 
     Raises:
         KeyStillNeededError: something in the database needs it, or a mirror has not got everything re-wrapped yet.
-        KeyFileError: it is not retired, or the keyring cannot be written.
+        KeyFileError: the keyring cannot be read.
         KeyMissingError: there is no such key.
     """
     Keyring.from_file(path).get(key_id)
@@ -127,7 +127,6 @@ async def forget(database: Database, path: Path, key_id: str) -> None:
         raise KeyStillNeededError(f"{needed} sealed texts need {key_id}; `homeport custody rotate-keys` re-wraps them")
     if behind:
         raise KeyStillNeededError(f"mirrors have not got {behind} records yet as they are now; let them sync first")
-    forget_key(path, key_id)
 
 
 async def _remaining(database: Database, columns: tuple[Column[str], ...], first: str) -> int:

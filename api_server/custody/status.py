@@ -20,7 +20,7 @@ class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     state: str
-    """`seals`, `opens`, `retired`, or `missing`: something needs it and the keyring has it not."""
+    """`seals`, `opens`, `prepared`, `retired`, or `missing`: something needs it and the keyring has it not."""
     needed_by: int
     """Sealed texts in the database."""
 
@@ -67,7 +67,7 @@ async def status_of(database: Database, keyring: Keyring, mirrors: Sequence[Docu
     """
     counted = await database.read(lambda tx: count_by_key(tx, sealed_columns()))
     states = {key.id: "opens" for key in keyring.keys} | {key.id: "retired" for key in keyring.retired}
-    states[keyring.first.id] = "seals"
+    states |= {key.id: "prepared" for key in keyring.prepared} | {keyring.first.id: "seals"}
     keys = [
         KeyStatus(id=key_id, state=states.get(key_id, "missing"), needed_by=counted[key_id])
         for key_id in [*keyring.ids, *sorted(counted.keys() - states.keys())]

@@ -1,8 +1,11 @@
 """The keys that wrap the keys of records (key-encryption keys): one JSON file, 0600, for a whole installation.
 
-    {"keys": [{"id": "kek-0f...", "key": "<32 bytes, base64url>"}, ...], "retired": [...], "signing": "<32 bytes>"}
+    {"keys": [{"id": "kek-0f...", "key": "<32 bytes, base64url>"}, ...],
+     "prepared": [...], "retired": [...], "signing": "<32 bytes, base64url>"}
 
-The first of `keys` wraps what is sealed from now on; the others still open what they wrapped. A retired key wraps
+The first of `keys` wraps what is sealed from now on; the others still open what they wrapped. A prepared key will wrap
+one day, and opens already: where processes have copies of the file, it is in all of them before it is used in one. A
+retired key wraps
 nothing and is needed by no record that anybody counted: it opens what a process that had not heard of the retirement
 sealed meanwhile, and old backups, until somebody forgets it.
 
@@ -42,6 +45,7 @@ __all__ = [
     "forget_key",
     "is_key_id",
     "new_wrapping_key",
+    "prepare_key",
     "retire_keys",
 ]
 
@@ -99,18 +103,24 @@ class Keyring:
         ValueError: there is no key to wrap with, too many, or an id twice.
     """
 
-    __slots__ = ("_by_id", "keys", "retired", "signing")
+    __slots__ = ("_by_id", "keys", "prepared", "retired", "signing")
 
     def __init__(
-        self, keys: Sequence[WrappingKey], retired: Sequence[WrappingKey] = (), signing: SecretBytes | None = None
+        self,
+        keys: Sequence[WrappingKey],
+        retired: Sequence[WrappingKey] = (),
+        signing: SecretBytes | None = None,
+        prepared: Sequence[WrappingKey] = (),
     ) -> None:
         self.keys = tuple(keys)
+        self.prepared = tuple(prepared)
         self.retired = tuple(retired)
         self.signing = signing
-        self._by_id = {key.id: key for key in (*self.keys, *self.retired)}
+        every = (*self.keys, *self.prepared, *self.retired)
+        self._by_id = {key.id: key for key in every}
         if not self.keys or len(self._by_id) > _MAX_KEYS:
             raise ValueError(f"1 to {_MAX_KEYS} keys are needed")
-        if len(self._by_id) != len(self.keys) + len(self.retired):
+        if len(self._by_id) != len(every):
             raise ValueError("two keys have the same id")
         if signing is not None and len(signing.reveal()) != KEY_LENGTH:
             raise ValueError(f"the signing key is {KEY_LENGTH} bytes in base64url")
@@ -143,7 +153,10 @@ class Keyring:
         try:
             document = msgspec.json.decode(text.reveal(), type=_Document)
             signing = None if document.signing is None else _raw(document.signing)
-            return cls([_key(entry) for entry in document.keys], [_key(entry) for entry in document.retired], signing)
+            keys, retired, prepared = (
+                [_key(entry) for entry in entries] for entries in (document.keys, document.retired, document.prepared)
+            )
+            return cls(keys, retired, signing, prepared)
         except (msgspec.DecodeError, RecursionError):
             raise KeyFileError(f"{source} is no keyring: JSON with `keys`, each with `id` and `key`") from None
         except ValueError as exc:
@@ -153,6 +166,7 @@ class Keyring:
         """The keyring as text, for its file."""
         document = _Document(
             keys=[_entry(key) for key in self.keys],
+            prepared=[_entry(key) for key in self.prepared],
             retired=[_entry(key) for key in self.retired],
             signing=None if self.signing is None else _text(self.signing),
         )
@@ -184,8 +198,14 @@ class Keyring:
             raise KeyMissingError(key_id) from None
 
     def with_first(self, key: WrappingKey) -> Keyring:
-        """One in which `key` wraps."""
-        return Keyring([key, *self.keys], self.retired, self.signing)
+        """One in which the newest prepared key wraps, or `key` where there is none."""
+        if self.prepared:
+            key = self.prepared[-1]
+        return Keyring([key, *self.keys], self.retired, self.signing, self.prepared[:-1])
+
+    def with_prepared(self, key: WrappingKey) -> Keyring:
+        """One in which `key` opens, and will wrap."""
+        return Keyring(self.keys, self.retired, self.signing, [*self.prepared, key])
 
     def with_retired(self, key_ids: Sequence[str]) -> Keyring:
         """One in which those keys open alone; those that are retired already stay so.
@@ -199,7 +219,9 @@ class Keyring:
         if self.first.id in key_ids:
             raise ValueError(f"{self.first.id} is the key that wraps; add another one first")
         leaving = tuple(key for key in self.keys if key.id in key_ids)
-        return Keyring([key for key in self.keys if key not in leaving], (*leaving, *self.retired), self.signing)
+        return Keyring(
+            [key for key in self.keys if key not in leaving], (*leaving, *self.retired), self.signing, self.prepared
+        )
 
     def without(self, key_id: str) -> Keyring:
         """One that has forgotten a retired key: what only that key opens is lost.
@@ -208,9 +230,9 @@ class Keyring:
             KeyMissingError: there is no such key.
             ValueError: it is not retired.
         """
-        if self.get(key_id) in self.keys:
+        if self.get(key_id) not in self.retired:
             raise ValueError(f"{key_id} is not retired; `homeport custody rotate-keys` retires keys that nothing needs")
-        return Keyring(self.keys, [key for key in self.retired if key.id != key_id], self.signing)
+        return Keyring(self.keys, [key for key in self.retired if key.id != key_id], self.signing, self.prepared)
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._by_id)})"
@@ -261,13 +283,23 @@ def ensure_keyring(path: Path) -> None:
 
 
 def add_key(path: Path) -> str:
-    """Put a fresh key first, and give its id: what is sealed from now on needs it.
+    """Put a key first, the newest prepared one or a fresh one, and give its id: what is sealed from now on needs it.
 
     Raises:
         KeyFileError: the file cannot be read or written.
     """
     key = new_wrapping_key()
-    _change(path, lambda keyring: keyring.with_first(key))
+    return _change(path, lambda keyring: keyring.with_first(key)).first.id
+
+
+def prepare_key(path: Path) -> str:
+    """Add a fresh key that opens, and will be the next to wrap; gives its id.
+
+    Raises:
+        KeyFileError: the file cannot be read or written.
+    """
+    key = new_wrapping_key()
+    _change(path, lambda keyring: keyring.with_prepared(key))
     return key.id
 
 
@@ -291,13 +323,14 @@ def forget_key(path: Path, key_id: str) -> None:
     _change(path, lambda keyring: keyring.without(key_id))
 
 
-def _change(path: Path, change: Callable[[Keyring], Keyring]) -> None:
+def _change(path: Path, change: Callable[[Keyring], Keyring]) -> Keyring:
     with _locked(path):
         try:
             changed = change(Keyring.from_file(path))
         except ValueError as exc:
             raise KeyFileError(f"{path}: {exc}") from None
         write_secret(path, changed.dump().reveal())
+        return changed
 
 
 @contextlib.contextmanager
@@ -325,6 +358,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: list[_Entry]
+    prepared: list[_Entry] = []
     retired: list[_Entry] = []
     signing: str | None = None
 
@@ -337,7 +371,7 @@ def _new_signing_key() -> SecretBytes:
 
 
 def _with_signing(keyring: Keyring) -> Keyring:
-    return Keyring(keyring.keys, keyring.retired, keyring.signing or _new_signing_key())
+    return Keyring(keyring.keys, keyring.retired, keyring.signing or _new_signing_key(), keyring.prepared)
 
 
 def _key(entry: _Entry) -> WrappingKey:

@@ -9,26 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 
+from api_server.audit.checkpoints import Checkpoints
+from api_server.audit.keys import CheckpointSigner
+from api_server.audit.log import ChainedAuditLog
+from api_server.audit.records import Actor, AuditEntry
 from api_server.custody.documents.interfaces import Documents
 from api_server.custody.errors import DestinationSettingsError
 from api_server.custody.mirror.mirror import Mirror, Progress
 from api_server.custody.mirror.restoration import restore as restore_records
 from api_server.custody.mirror.verification import Report, verify_database, verify_mirror
 from api_server.custody.mirrors import documents_of
-from api_server.custody.rotation import Rotation, forget, rotate
+from api_server.custody.rotation import Rotation, check_unneeded, rotate
 from api_server.custody.settings import CustodySettings
 from api_server.custody.status import Status, status_of
 from api_server.db.database import Database
 from api_server.leases.store import DatabaseLeases
 from common.clock import SystemClock
 from common.crypto.envelope import Envelope
-from common.crypto.keyring import Keyring, KeyringFile
+from common.crypto.keyring import Keyring, KeyringFile, forget_key, prepare_key
 from homeport.cli.database import with_custody
 from homeport.cli.output import emit, json_option, say, show_rows
 
@@ -76,6 +80,7 @@ def sync(mirror: str, allow_deletions: bool, settings: CustodySettings) -> None:
     async def work(place: _Place) -> dict[str, Any]:
         chosen = place.mirror(mirror)
         if allow_deletions:
+            await place.record("mirror.deletions_allowed", "mirror", mirror)
             say(f"{await chosen.allow_deletions()} deletions are allowed")
         synced = await chosen.sync(_progress(f"sent to {mirror}"), patience=_PATIENCE)
         return {"mirror": mirror, "sent": synced.sent, "deleted": synced.deleted}
@@ -100,6 +105,7 @@ def adopt(mirror: str, discard: bool, yes: bool, settings: CustodySettings) -> N
         chosen = place.mirror(mirror)
         if not yes:
             click.confirm(f"Pin {chosen.destination}, and send it everything?", abort=True, err=True)
+        await place.record("mirror.adopted", "mirror", mirror, {"destination": chosen.destination})
         await chosen.adopt(discard=discard, patience=_PATIENCE)
         return {"mirror": mirror, "destination": chosen.destination}
 
@@ -146,6 +152,7 @@ def restore(mirror: str, settings: CustodySettings) -> None:
 
     async def work(place: _Place) -> dict[str, Any]:
         documents = place.one(mirror)
+        await place.record("records.restored", "mirror", mirror, {"destination": documents.destination})
         count = await restore_records(
             documents,
             place.database,
@@ -162,18 +169,36 @@ def restore(mirror: str, settings: CustodySettings) -> None:
 
 
 @custody.command("rotate-keys")
+@click.option("--prepare", is_flag=True, help="Instead: add a key that opens, and will seal after the next rotation.")
 @click.option("--forget", "forgotten", metavar="KEY", help="Instead: take a retired key out of the keyring for good.")
 @with_custody
 @json_option
-def rotate_keys(forgotten: str | None, settings: CustodySettings) -> None:
+def rotate_keys(prepare: bool, forgotten: str | None, settings: CustodySettings) -> None:
     """Have everything that is sealed need a new key, while everything runs.
 
     A new key is added, every sealed text is re-wrapped for it, and the old keys are retired once nothing needs them. It
     can be stopped (Ctrl-C) or killed at any point, and goes on when it is called again; the exit code is 1 until it is
-    through. Where API servers have their own copies of the keyring, give them the new one before anything else.
+    through. Where API servers have copies of the keyring, call it with --prepare first, and copy the file to them.
     """
+    if prepare and forgotten is not None:
+        raise click.UsageError("--prepare and --forget are two things")
+    if prepare:
+
+        async def make(place: _Place) -> str:
+            await place.record("keys.prepared", "keyring", settings.keyring().name)
+            return prepare_key(settings.keyring())
+
+        prepared = _run(settings, make)
+        emit({"prepared": prepared}, lambda: click.echo(f"{prepared} opens, and will seal after the next rotation"))
+        return
     if forgotten is not None:
-        _run(settings, lambda place: forget(place.database, settings.keyring(), forgotten))
+
+        async def drop(place: _Place) -> None:
+            await check_unneeded(place.database, settings.keyring(), forgotten)
+            await place.record("keys.forgotten", "key", forgotten)
+            forget_key(settings.keyring(), forgotten)
+
+        _run(settings, drop)
         emit({"forgotten": forgotten}, lambda: click.echo(f"{forgotten} is forgotten"))
         return
 
@@ -181,6 +206,7 @@ def rotate_keys(forgotten: str | None, settings: CustodySettings) -> None:
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        await place.record("keys.rotated", "keyring", settings.keyring().name)
         return await rotate(place.database, settings.keyring(), _progress("re-wrapped"), stopped=stopped.is_set)
 
     done = _run(settings, work)
@@ -208,6 +234,15 @@ class _Place:
             if documents.name == name:
                 return documents
         raise DestinationSettingsError(f"the settings name no {name}; see `homeport config check`")
+
+    async def record(self, action: str, kind: str, target: str, after: Mapping[str, Any] | None = None) -> None:
+        """Write to the audit log what is about to be done; it is not done when that fails."""
+        log = ChainedAuditLog(Checkpoints(CheckpointSigner(self._settings.audit_key())), self.clock)
+        operator = Actor("system", "homeport-custody", "the command line")
+        entry = AuditEntry(
+            actor=operator, team=None, action=f"custody.{action}", target_kind=kind, target_id=target, after=after
+        )
+        await self.database.write(lambda tx: log.record(tx, entry))
 
     def mirror(self, name: str) -> Mirror:
         return Mirror(self.one(name), self.database, self.envelope, self.leases, self.clock)

@@ -114,6 +114,11 @@ class Mirrors:
             self._metrics.problem.labels(name).set(1)
             self._log.warning("a mirror is not in step", mirror=name, code=exc.code, detail=exc.detail)
             return False
+        except Exception as exc:
+            # A fault of ours, or of a library. It must not take the server along; without its text, which may quote.
+            self._metrics.problem.labels(name).set(1)
+            self._log.error("a mirror has failed", mirror=name, error=type(exc).__name__)
+            return False
         self._metrics.problem.labels(name).set(0)
         self._metrics.pending.labels(name).set(drift.changes + drift.deletions)
         self._metrics.sent.labels(name).inc(synced.sent + synced.deleted)

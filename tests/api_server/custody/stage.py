@@ -16,6 +16,7 @@ from api_server.db.database import Database
 from api_server.leases.store import DatabaseLeases
 from common.clock import SystemClock
 from common.crypto.envelope import Envelope
+from common.crypto.key_sets import ensure_key_pair
 from common.crypto.keyring import KeyringFile, ensure_keyring
 from tests.api_server.custody.samples import changed, record
 from tests.databases.servers import make_database_file
@@ -34,6 +35,7 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         ensure_keyring(folder / "keyring.json")
+        ensure_key_pair(folder / "audit-signing-keys.json", folder / "audit-keys.json")
         if not (folder / "homeport.db").exists():
             make_database_file(folder / "homeport.db")
         self.database = Database.connect(f"sqlite:///{folder}/homeport.db")

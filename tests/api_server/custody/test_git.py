@@ -205,6 +205,26 @@ async def test_a_server_that_hangs_is_given_up_and_nothing_is_left_running(
     assert left == []
 
 
+async def test_who_goes_away_meanwhile_leaves_nothing_running(
+    server: GitServer, repository: Path, tmp_path: Path
+) -> None:
+    documents = client(server, repository, tmp_path / "clone")
+    server.manners.stalled.set()
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+
+    def started() -> list[psutil.Process]:
+        running = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        return [child for child in running if child.status() != psutil.STATUS_ZOMBIE]
+
+    opening = asyncio.create_task(documents.open())
+    while not any("remote-http" in " ".join(child.cmdline()) for child in started()):
+        await asyncio.sleep(0.01)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert started() == []
+
+
 async def test_a_server_that_is_away_is_unavailable(repository: Path, tmp_path: Path) -> None:
     place = place_of("http://127.0.0.1:1/x.git", "gitstore_git_url")
     documents = GitDocuments(Remote(place, "u", None), "main", tmp_path / "clone", SystemClock(), timeout=20)

@@ -333,6 +333,7 @@ async def test_c8_what_is_at_the_destination_and_in_the_log_holds_no_canary(
     await mirror.sync()
     texts = [document.decode() for document in (await contents(destination)).values()]
     assert len(texts) == 5
+    texts += [file.read_bytes().decode("latin-1") for file in stage.folder.rglob("*") if file.is_file()]
     for text in [*texts, caplog.text]:
         for canary in (CANARY, "secret-of-s3", "token-of-git"):
             assert canary not in text

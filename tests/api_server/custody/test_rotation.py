@@ -13,12 +13,12 @@ from api_server.custody.database import DatabaseRecordStore
 from api_server.custody.errors import KeyStillNeededError
 from api_server.custody.keys import count_by_key, sealed_columns
 from api_server.custody.mirror.ledger import Copy, MirrorLedger
-from api_server.custody.rotation import Rotation, forget, rotate
+from api_server.custody.rotation import Rotation, check_unneeded, rotate
 from api_server.db.database import Database
 from api_server.db.types import Sealed
 from common.crypto.envelope import Envelope, SealContext
 from common.crypto.errors import KeyFileError, KeyMissingError, SealBrokenError
-from common.crypto.keyring import Keyring, KeyringFile, add_key, ensure_keyring
+from common.crypto.keyring import Keyring, KeyringFile, add_key, ensure_keyring, forget_key
 from tests.api_server.custody.samples import CANARY, changed, opened, record
 from tests.api_server.fakes import FakeClock
 
@@ -142,7 +142,7 @@ async def test_c2_what_changes_meanwhile_keeps_its_change(shelf: Database, path:
     await store.put(straggler, expected=1)
     assert opened(await store.get("ptk_0004"), running) == f"{CANARY}-ptk_0004-2"
     with pytest.raises(KeyStillNeededError, match="1 sealed texts need"):
-        await forget(shelf, path, slow.keyring.first.id)
+        await check_unneeded(shelf, path, slow.keyring.first.id)
 
 
 async def test_c2_a_key_is_forgotten_when_nothing_here_or_at_a_mirror_needs_it(database: Database, path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_c2_a_key_is_forgotten_when_nothing_here_or_at_a_mirror_needs_it(d
     store = DatabaseRecordStore(database, FakeClock())
     await store.put(record(1, envelope=envelope), expected=0)
     with pytest.raises(KeyStillNeededError):
-        await forget(database, path, old)
+        await check_unneeded(database, path, old)
     ledger = MirrorLedger("git")
 
     async def mirrored(tx: AsyncConnection) -> None:
@@ -161,15 +161,18 @@ async def test_c2_a_key_is_forgotten_when_nothing_here_or_at_a_mirror_needs_it(d
     await database.write(mirrored)
     new = (await rotate(database, path, silent)).key
     with pytest.raises(KeyStillNeededError, match="mirrors have not got 1 records"):
-        await forget(database, path, old)
+        await check_unneeded(database, path, old)
     await database.write(lambda tx: ledger.acknowledge(tx, [Copy("ptk_0001", 1, 2, "0" * 64, "tag")], 1.0))
-    with pytest.raises((KeyFileError, KeyStillNeededError)):
-        await forget(database, path, new)
-    await forget(database, path, old)
+    with pytest.raises(KeyStillNeededError):
+        await check_unneeded(database, path, new)
+    with pytest.raises(KeyFileError):
+        forget_key(path, new)
+    await check_unneeded(database, path, old)
+    forget_key(path, old)
     assert Keyring.from_file(path).ids == (new,)
     assert opened(await store.get("ptk_0001"), envelope) == f"{CANARY}-0001-1"
     with pytest.raises(KeyMissingError):
-        await forget(database, path, old)
+        await check_unneeded(database, path, old)
 
 
 async def test_c2_a_row_that_is_broken_stops_it_and_loses_nothing(shelf: Database, path: Path) -> None:

@@ -20,6 +20,7 @@ from common.crypto.keyring import (
     ensure_keyring,
     forget_key,
     new_wrapping_key,
+    prepare_key,
     retire_keys,
 )
 from common.secret import Secret
@@ -70,6 +71,22 @@ def test_a_retired_key_opens_and_wraps_no_more_until_it_is_forgotten(path: Path)
         Envelope(Keyring.from_file(path)).open(sealed, CONTEXT)
     with pytest.raises(KeyMissingError):
         forget_key(path, old)
+
+
+def test_c2_a_prepared_key_opens_before_it_wraps(path: Path) -> None:
+    """Where processes have copies of the file: no moment in which one seals what another cannot open."""
+    (old,) = Keyring.from_file(path).ids
+    prepared = prepare_key(path)
+    elsewhere = Envelope(Keyring.from_file(path))  # a copy of the file, as it is now
+    assert elsewhere.keyring.first.id == old
+    with pytest.raises(KeyFileError, match="not retired"):
+        forget_key(path, prepared)
+    assert add_key(path) == prepared
+    here = Envelope(Keyring.from_file(path))
+    assert here.keyring.first.id == prepared
+    assert elsewhere.open(here.seal(b"x", CONTEXT), CONTEXT).reveal() == b"x"
+    assert here.open(elsewhere.seal(b"y", CONTEXT), CONTEXT).reveal() == b"y"
+    assert add_key(path) not in (old, prepared)
 
 
 def test_the_signing_key_stays_when_the_others_change_and_is_added_where_there_is_none(path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,45 @@ def test_a_mirror_from_its_first_sync_to_a_restoration(run: Run, stage: Path, mi
     assert call("verify")["intact"]
     assert call("adopt", "s3", "--yes")["mirror"] == "s3"
     assert call("sync", "s3") == {"mirror": "s3", "sent": 1, "deleted": 0}
+
+
+def test_what_somebody_decides_is_in_the_audit_log(run: Run, stage: Path, mirror: dict[str, str]) -> None:
+    for arguments in (
+        ("sync", "s3", "--allow-deletions"),
+        ("adopt", "s3", "--yes"),
+        ("rotate-keys", "--prepare"),
+        ("rotate-keys",),
+        ("status",),
+        ("verify",),
+    ):
+        assert run("custody", *arguments, "--data-dir", stage, **mirror).exit_code == 0
+    with closing(sqlite3.connect(stage / "homeport.db")) as database:
+        found = database.execute("SELECT action, actor_id, target_id FROM audit_log ORDER BY seq").fetchall()
+    assert found == [
+        ("custody.mirror.deletions_allowed", "homeport-custody", "s3"),
+        ("custody.mirror.adopted", "homeport-custody", "s3"),
+        ("custody.keys.prepared", "homeport-custody", "keyring.json"),
+        ("custody.keys.rotated", "homeport-custody", "keyring.json"),
+    ]
+    assert run("audit", "verify", "--data-dir", stage).exit_code == 0
+    (stage / "audit-signing-keys.json").unlink()
+    before = (stage / "keyring.json").read_bytes()
+    assert run("custody", "rotate-keys", "--data-dir", stage).exit_code == 1
+    assert (stage / "keyring.json").read_bytes() == before, "what cannot be written down is not done"
+
+
+def test_a_prepared_key_is_the_one_that_the_next_rotation_takes(run: Run, stage: Path) -> None:
+    prepared = json_of(run("custody", "rotate-keys", "--prepare", "--data-dir", stage, "--json").stdout)["prepared"]
+
+    def states() -> dict[str, tuple[str, int]]:
+        found = json_of(run("custody", "status", "--data-dir", stage, "--json").stdout)["keys"]
+        return {key["id"]: (key["state"], key["needed_by"]) for key in found}
+
+    assert states()[prepared] == ("prepared", 0)
+    assert sorted(states().values()) == [("prepared", 0), ("seals", 3)]
+    assert json_of(run("custody", "rotate-keys", "--data-dir", stage, "--json").stdout)["key"] == prepared
+    assert states()[prepared] == ("seals", 3)
+    assert run("custody", "rotate-keys", "--prepare", "--forget", "x", "--data-dir", stage).exit_code == 2
 
 
 def test_people_are_shown_how_far_it_is(run: Run, stage: Path, mirror: dict[str, str]) -> None:
