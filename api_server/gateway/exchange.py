@@ -362,7 +362,7 @@ class Exchange:
             self._route.path or b"/",
             target.prefix,
             host=target.host,
-            hides=target.credential.hides if target.credential is not None else None,
+            shown=target.credential,
             added=self._added,
         )
         self._connection.arm(now + self._core.limits.service_timeout)

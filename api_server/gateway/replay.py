@@ -158,7 +158,7 @@ async def _send(core: GatewayCore, route: Route, head: RequestHead, body: bytes,
                 route.path or b"/",
                 target.prefix,
                 host=target.host,
-                hides=target.credential.hides if target.credential is not None else None,
+                shown=target.credential,
                 added=added,
             )
             + body

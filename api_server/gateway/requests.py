@@ -31,6 +31,7 @@ from api_server.gateway.forwarding import Client, traceparent
 from api_server.gateway.memo import Memo
 from api_server.gateway.paths import SplitTarget, check_path, split_target
 from api_server.gateway.sections import RequestFields, cut_carriers, understand_section
+from api_server.gateway.targets import UpstreamCredential
 from common.errors import HomeportError
 
 __all__ = ["SAFE_METHODS", "Caller", "RequestHead", "RequestReader"]
@@ -67,6 +68,8 @@ class Caller(NamedTuple):
     """Of the client, for limits."""
     lines: bytes
     """What goes on to the service: cookies, credentials that are not ours, and `X-Forwarded-*`."""
+    foreign: bool
+    """There are cookies or credentials among these."""
     refusal: HomeportError | None
     """What forbids to serve it."""
 
@@ -105,7 +108,7 @@ class RequestHead(NamedTuple):
         prefix: bytes,
         *,
         host: bytes | None = None,
-        hides: re.Pattern[bytes] | None = None,
+        shown: UpstreamCredential | None = None,
         added: bytes = b"",
     ) -> bytes:
         """The head as the service gets it.
@@ -114,15 +117,18 @@ class RequestHead(NamedTuple):
             path: what the service sees.
             prefix: what was taken off the path, for `X-Forwarded-Prefix`; empty for nothing.
             host: what it sees as Host; None for what the client said.
-            hides: matches lines that it does not see; None for none.
-            added: lines that it sees beside the client's.
+            shown: the credential that stands in the place of the client's; None for none.
+            added: its lines.
         """
         query = self.target.query
         lines, carried = self.fields.lines, self.caller.lines
         if host is not None:
             lines = b"Host: %b\r\n%b" % (host, lines[lines.index(b"\n") + 1 :])  # the first one is the client's
-        if hides is not None:
-            lines, carried = hides.sub(b"", lines), hides.sub(b"", carried)
+        if shown is not None:
+            if not shown.by_carrier:
+                lines = shown.hides.sub(b"", lines)
+            if self.caller.foreign:
+                carried = shown.hides.sub(b"", carried)
         return b"".join(
             (
                 self.method,
@@ -246,13 +252,15 @@ class RequestReader:
             refusal = ExpectationError("the only expectation that can be met is 100-continue")
         cookies = _gateway_cookies(carriers) if carriers and credential is None else ""
         client = self._client
+        passed = _passed_on(carriers, credential, fields.options) if carriers else b""
         forwarded = client.forwarded(fields.host, fields.claims)
         return Caller(
             credential=credential,
             cookies=cookies,
             ambient=bool(cookies) or (credential is not None and _is_basic(carriers, credential)),
             address=client.original_address(fields.claims),
-            lines=b"%b%b" % (_passed_on(carriers, credential, fields.options), forwarded) if carriers else forwarded,
+            lines=passed + forwarded,
+            foreign=bool(passed),
             refusal=refusal,
         )
 

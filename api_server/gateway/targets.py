@@ -119,6 +119,11 @@ class UpstreamCredential(Protocol):
         """Whether there may be another one when the service or backend answers 401."""
         ...
 
+    @property
+    def by_carrier(self) -> bool:
+        """Whether that name is one of those that may say who asks, which are cut out of every section (`sections`)."""
+        ...
+
     def lines_nowait(self) -> bytes | None:
         """The lines to add, each with its end; None when only `lines` can tell."""
         ...
@@ -240,6 +245,13 @@ class ServiceTarget:
 class RoutedTarget:
     """What an entry of the route table leads to."""
 
+    # First, so that a look into the table finds what it needs in one place of memory.
+    strips: bool = True
+    """What is asked of it is the path without the route's prefix."""
+    base: bytes = b""
+    """What goes before that path; without a slash at the end."""
+    root: bytes = b"/"
+    """What it is asked for when nothing is left of the path."""
     team: TeamId
     name: str
     route_id: str
@@ -257,3 +269,16 @@ class RoutedTarget:
     @property
     def realm(self) -> str:
         return f"homeport {self.team} {self.name}"
+
+    def path_of(self, path: bytes, end: int) -> bytes:
+        """What it is asked for.
+
+        Args:
+            path: of the request.
+            end: where the route's prefix ends in it.
+        """
+        if not self.strips:
+            return self.base + path
+        if end == len(path):
+            return self.root
+        return self.base + path[end:] if self.base else path[end:]

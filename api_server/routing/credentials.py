@@ -13,6 +13,7 @@ from typing import Final
 
 from api_server.auth.interfaces import PENDING
 from api_server.broker.interfaces import TokenSource
+from api_server.gateway.fields import FieldKind, kind_of
 from api_server.routing.errors import CredentialUnavailableError
 from api_server.routing.records import AuthKind, UpstreamAuth
 from api_server.routing.secrets import seal_context
@@ -46,6 +47,10 @@ def lines_named(header: str) -> re.Pattern[bytes]:
     return re.compile(rb"^%b[ \t]*:[^\n]*\n" % name, re.IGNORECASE | re.MULTILINE)
 
 
+def _is_carrier(header: str) -> bool:
+    return kind_of(header.encode("ascii")) is FieldKind.CREDENTIAL
+
+
 class NoCredential:
     """Refuses.
 
@@ -54,10 +59,11 @@ class NoCredential:
         reason: for whoever calls.
     """
 
-    __slots__ = ("_reason", "hides")
+    __slots__ = ("_reason", "by_carrier", "hides")
 
     def __init__(self, header: str, reason: str) -> None:
         self.hides = lines_named(header)
+        self.by_carrier = _is_carrier(header)
         self._reason = reason
 
     @property
@@ -82,14 +88,16 @@ class SecretCredential:
         row: of the route, with the secret.
     """
 
-    __slots__ = ("_auth", "_envelope", "_lines", "_row", "hides")
+    __slots__ = ("_auth", "_envelope", "_lines", "_row", "by_carrier", "hides")
 
     def __init__(self, envelope: Envelope, row: TableRow) -> None:
         self._auth = row.route.auth
         self._envelope = envelope
         self._row = row
         self._lines: SecretBytes | None = None
-        self.hides = lines_named(header_of(self._auth))
+        header = header_of(self._auth)
+        self.hides = lines_named(header)
+        self.by_carrier = _is_carrier(header)
 
     def lines_nowait(self) -> bytes:
         """The line.
@@ -144,7 +152,7 @@ class BrokeredCredential:
         key: of the secret in it.
     """
 
-    __slots__ = ("_key", "_realm", "_team", "_tokens", "hides")
+    __slots__ = ("_key", "_realm", "_team", "_tokens", "by_carrier", "hides")
 
     def __init__(self, tokens: TokenSource, team: TeamId, realm: str, key: str) -> None:
         self._tokens = tokens
@@ -152,6 +160,7 @@ class BrokeredCredential:
         self._realm = realm
         self._key = key
         self.hides = lines_named("Authorization")
+        self.by_carrier = True
 
     @property
     def renewable(self) -> bool:

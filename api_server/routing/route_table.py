@@ -22,6 +22,7 @@ from api_server.changes.interfaces import Change, Topic
 from api_server.db.database import Database
 from api_server.db.errors import DatabaseError
 from api_server.gateway.routes import Route
+from api_server.gateway.targets import RoutedTarget
 from api_server.routing.health import HealthChecks
 from api_server.routing.interfaces import DeviceBook
 from api_server.routing.matcher import PrefixMatcher
@@ -95,7 +96,7 @@ class RouteTable:
         self._interval = interval
         self._log = log if log is not None else get_logger(__name__)
         self._store = RouteStore()
-        self._matcher: PrefixMatcher[Entry] = PrefixMatcher()
+        self._matcher: PrefixMatcher[RoutedTarget] = PrefixMatcher()
         self._entries: dict[str, Entry] = {}
         self._stale: set[str] = set()
         self._stale_labels: set[_Label] = set()
@@ -117,11 +118,8 @@ class RouteTable:
         matched = self._matcher.match(path)
         if matched is None:
             return None
-        entry, end = matched
-        if not entry.strips:
-            return Route(entry.target, entry.base + path)
-        rest = path[end:]
-        return Route(entry.target, entry.base + rest if rest else entry.root)
+        target, end = matched
+        return Route(target, target.path_of(path, end))
 
     # ChangeListener
 
@@ -175,7 +173,7 @@ class RouteTable:
             self._failing = True
             return False
         self._failing = False
-        self._apply(read, devices)
+        self.apply(read, devices)
         return True
 
     async def _read(
@@ -205,21 +203,26 @@ class RouteTable:
             }
         return different
 
-    def _apply(self, read: dict[str, TableRow | None], devices: dict[_Label, tuple[str, ...]]) -> None:
-        """Put what was read in the place of what was known; one step for whoever asks for a route."""
+    def apply(self, read: dict[str, TableRow | None], devices: dict[_Label, tuple[str, ...]]) -> None:
+        """Put what was read in the place of what was known; one step for whoever asks for a route.
+
+        Args:
+            read: what is stored of routes, by their ids; None for one that is gone.
+            devices: ids of the devices that have the labels of these.
+        """
         replaced: dict[str, Entry] = {}
         for each in read:
             known = self._entries.pop(each, None)
             if known is not None:
                 replaced[each] = known
-                if self._matcher.get(known.path) is known:
+                if self._matcher.get(known.path) is known.target:
                     self._matcher.remove(known.path)
         for row in read.values():
             if row is not None:
                 here = devices.get((row.route.team, row.label), ()) if row.label is not None else ()
                 entry = self._maker.make(row, here, replaced.get(row.route.id))
                 self._entries[entry.id] = entry
-                self._matcher.put(entry.path, entry)
+                self._matcher.put(entry.path, entry.target)
         shared = [entry for entry in self._entries.values() if entry.label is not None]
         self._presence.watch(device for entry in shared for device in entry.devices)
         self._checks.watch(entry.health for entry in shared if entry.health is not None)

@@ -42,13 +42,8 @@ class Entry:
     label: tuple[TeamId, str] | None
     """The team and the label."""
     target: RoutedTarget
-    strips: bool
     health: RouteHealth | None
     """What is thought of its devices, if it wants them to be asked."""
-    base: bytes
-    """What goes before the path that the service sees."""
-    root: bytes
-    """What the service is asked for when the path is the prefix alone and is stripped."""
 
 
 class TargetMaker:
@@ -125,6 +120,9 @@ class TargetMaker:
             devices=tuple(devices),
             label=None if row.label is None else (route.team, row.label),
             target=RoutedTarget(
+                strips=route.strip_prefix,
+                base=base.removesuffix(b"/"),
+                root=base or b"/",
                 team=route.team,
                 name=route.name,
                 route_id=route.id,
@@ -137,8 +135,5 @@ class TargetMaker:
                 cors=route.cors,
                 inspect=route.inspect,
             ),
-            strips=route.strip_prefix,
             health=health,
-            base=base.removesuffix(b"/"),
-            root=base or b"/",
         )

@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 
 from tests.bench import plots, report
 from tests.bench.many import LIMITS, ManyTunnels
+from tests.bench.price import GatewayPrice, Lookups
 from tests.bench.rows import (
     BULK_FILE,
     FAR_FILE,
@@ -28,7 +29,7 @@ from tests.bench.rows import (
     Row,
     Scale,
 )
-from tests.bench.sides import SIDES, Side, installation, relay_alone, side
+from tests.bench.sides import HOMEPORT, SIDES, Side, installation, relay_alone, side
 from tests.bench.table import ROWS, with_peers
 from tests.stack.certificates import Certificate, make_certificate
 from tests.stack.nginx import Nginx, nginx
@@ -105,9 +106,14 @@ def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str
         for row in rows:
             if isinstance(row, ManyTunnels) and (not only or row.sides[0] in only):
                 results.append(_measure_many(row, scale, folder / row.key, service, console))
+            elif isinstance(row, GatewayPrice) and (not only or HOMEPORT in only):
+                with installation(folder / row.key, service.address) as homeport:
+                    results.append(_told(report.Result(row, row.measure(homeport, scale)), console))
     for row in rows:
         if isinstance(row, IdleTunnels):
             results.append(_measure_idle(row, scale, folder, only, console))
+        elif isinstance(row, Lookups) and (not only or HOMEPORT in only):
+            results.append(_told(report.Result(row, row.measure(scale)), console))
     return sorted(results, key=lambda result: [row.key for row in rows].index(result.row.key))
 
 
@@ -170,6 +176,13 @@ def _measure_idle(
             rounds[name].append(figures)
             console.print(f"{row.key} {number + 1}/{scale.idle_rounds} {name}: {_short(figures)}")
     return report.Result(row, rounds)
+
+
+def _told(result: report.Result, console: Console) -> report.Result:
+    for name, rounds in result.rounds.items():
+        for number, figures in enumerate(rounds):
+            console.print(f"{result.row.key} {number + 1}/{len(rounds)} {name}: {_short(figures)}")
+    return result
 
 
 def _short(figures: Figures) -> str:

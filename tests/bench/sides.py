@@ -25,6 +25,7 @@ __all__ = [
     "BARE",
     "FIXED",
     "HOMEPORT",
+    "OPEN",
     "REFERENCE",
     "SIDES",
     "SSH",
@@ -46,7 +47,9 @@ FIXED = "homeport-fixed"
 """Homeport, with a relay that has no memory for windows beyond the 256 KiB that yamux begins with."""
 SSH = "ssh"
 """A peer: OpenSSH's `ssh -R` and `sshd`, as Debian has them. Raw TCP: it reads no HTTP and asks for no token."""
-SIDES = (HOMEPORT, REFERENCE, BARE, FIXED, SSH)
+OPEN = "homeport-open"
+"""A gateway of ours that checks nothing and has one place to go: the bare forward."""
+SIDES = (HOMEPORT, REFERENCE, BARE, FIXED, OPEN, SSH)
 
 _TOKEN = "bench-" + "0123456789abcdef" * 2
 _DEVICE = "bench"
@@ -85,6 +88,8 @@ class Installation:
     """Base URL of the REST API."""
     tunnel: str
     """URL that devices dial."""
+    internal: str
+    """Base URL of the relay's internal HTTP."""
     keys: Keys
 
 
@@ -161,7 +166,7 @@ def installation(
             keys.admin_token_file,
             {"gateway": serving.process, "relay": relaying.process, "agent": dialling.process},
         )
-        yield Installation(running, serving.api, relaying.tunnel, keys)
+        yield Installation(running, serving.api, relaying.tunnel, relaying.internal, keys)
 
 
 def _through(stack: ExitStack, folder: Path, tunnel: str, line: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from tests.bench.goals import AtLeast, AtMost, Goal
 from tests.bench.many import ManyTunnels
+from tests.bench.price import GatewayPrice, Lookups
 from tests.bench.rows import Bulk, Curve, Far, IdleTunnels, Mixed, Requests, Row
-from tests.bench.sides import BARE, FIXED, HOMEPORT, REFERENCE, SSH
+from tests.bench.sides import BARE, FIXED, HOMEPORT, OPEN, REFERENCE, SSH
 
 __all__ = ["ROWS", "with_peers"]
 
@@ -97,6 +98,16 @@ ROWS: tuple[Row, ...] = (
             AtMost("ms, GET /api/sessions?limit=1000", 50.0, False),
         ),
         sides=(HOMEPORT,),
+    ),
+    GatewayPrice(
+        key="price",
+        title="small requests by token and route, 32 keep-alive connections, against the bare forward",
+        goals=(AtLeast("requests/s", 0.9, of_reference=True, against=OPEN),),
+    ),
+    Lookups(
+        key="lookups",
+        title="a look into the route table",
+        goals=(AtMost("lookup many/few", 1.2, False),),
     ),
 )
 """Every row, in the order in which they are measured."""

@@ -10,7 +10,7 @@ import pytest
 from tests.bench.__main__ import main
 from tests.bench.table import ROWS
 
-KEYS = ["download", "small", "mixed", "tls-small", "far", "curve", "idle", "many"]
+KEYS = ["download", "small", "mixed", "tls-small", "far", "curve", "idle", "many", "price", "lookups"]
 
 
 @pytest.mark.timeout(600)  # the first time, three Go programs are built

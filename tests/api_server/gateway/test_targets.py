@@ -26,6 +26,7 @@ async def echo(side: ServiceSide) -> None:
 class Key:
     """A credential in X-Key."""
 
+    by_carrier = False
     hides = re.compile(rb"(?im)^x[-_]key[ \t]*:[^\n]*\n")
 
     def __init__(self, *, ready: bool, there: bool = True) -> None:
