@@ -29,7 +29,9 @@ from api_server.gateway.forwarding import Client
 from api_server.gateway.governor import Ticket
 from api_server.gateway.problems import problem_response
 from api_server.gateway.requests import RequestReader
+from api_server.gateway.targets import Target
 from api_server.gateway.timers import NEVER, TimerWheel
+from api_server.gateway.visits import Visits
 from common.errors import HomeportError
 from common.tunnel.stream import Buffer
 
@@ -108,6 +110,7 @@ class ClientConnection(asyncio.Protocol):
         "_throttled",
         "_transport",
         "_unsent",
+        "_visiting",
         "bucket",
         "caller",
         "deadline",
@@ -136,6 +139,8 @@ class ClientConnection(asyncio.Protocol):
         self._received = 0
         self._sent = 0
         """Bytes of the request that is under way and of its response, with all that belongs to them."""
+        self._visiting = False
+        """What is under way is a person's browser's."""
         self.ticket: Ticket | None = None
         """Of the request that is under way."""
         self.caller: Identity | None = None
@@ -301,6 +306,11 @@ class ClientConnection(asyncio.Protocol):
         if ticket.paced:
             self._pace(self._received)  # what came with the head
 
+    def visit(self, visits: Visits, cookies: str, target: Target) -> None:
+        """The request that is under way is a person's browser's."""
+        self._visiting = True
+        visits.enter(self, cookies, target)
+
     def take_ahead(self) -> bytes:
         """What the client has sent beyond the head of the activity's request."""
         ahead, self._ahead = self._ahead, b""
@@ -403,6 +413,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _settle(self) -> None:
         """What was under way is over."""
+        if self._visiting:
+            self._visiting = False
+            assert self._core.visits is not None
+            self._core.visits.leave(self)
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             ticket.end(self._received, self._sent)

@@ -18,6 +18,7 @@ from api_server.gateway.responses import ResponseHead, ResponseReader
 from api_server.gateway.routes import Router
 from api_server.gateway.sections import RequestFields
 from api_server.gateway.timers import TimerWheel
+from api_server.gateway.visits import Visits
 from api_server.relay.dialer import ServiceDialer
 from common.clock import Clock
 
@@ -70,6 +71,8 @@ class GatewayCore:
     """Says how much may pass; None: as much as comes."""
     browsers: BrowserSignIn | None = None
     """Lets people's browsers in; None where nobody can sign in."""
+    visits: Visits | None = None
+    """What is under way in their name; None with `browsers`."""
     recorder: Recorder | None = None
     """Is told of requests to routes that are inspected; None for nobody."""
     draining: bool = False

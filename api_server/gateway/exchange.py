@@ -188,7 +188,7 @@ class Exchange:
             if identity is not PENDING:
                 self._connection.caller = identity
                 route = core.gatekeeper.admit(identity, self._route)
-                if route.target.inspect:
+                if route.target.inspect or head.caller.cookies:
                     self._watch(route.target, identity)
                 admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
                 if admitted and self._begin_at_once(route):
@@ -209,9 +209,12 @@ class Exchange:
         return ticket
 
     def _watch(self, target: Target, identity: Identity) -> None:
-        """The route is inspected."""
-        if self._core.recorder is not None and self._recording is None:
-            self._recording = self._core.recorder.begin(target, self._head, identity)
+        """The route is inspected, or it is a person's browser that asks, whose session may end."""
+        core, cookies = self._core, self._head.caller.cookies
+        if cookies and core.visits is not None:
+            self._connection.visit(core.visits, cookies, target)
+        if target.inspect and core.recorder is not None and self._recording is None:
+            self._recording = core.recorder.begin(target, self._head, identity)
 
     def _watched(self, *, status: int = 0, code: str | None = None) -> None:
         """The request is over, as far as whoever inspects it is concerned."""
@@ -301,7 +304,7 @@ class Exchange:
                 identity = await gatekeeper.identify(self._head, self._route)
                 self._connection.caller = identity
                 route = gatekeeper.admit(identity, self._route)
-                if route.target.inspect:
+                if route.target.inspect or self._head.caller.cookies:
                     self._watch(route.target, identity)
                 if governor is not None:
                     self._take(await governor.admit(identity, route.target, self._head))

@@ -30,6 +30,7 @@ from api_server.gateway.places import GatewayPlaces
 from api_server.gateway.replay import replay
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
 from api_server.gateway.timers import TimerWheel
+from api_server.gateway.visits import Visits
 from api_server.relay.dialer import ServiceDialer
 from common.clock import Clock
 from common.loopback import send_without_pacing
@@ -43,6 +44,9 @@ _TICK: Final = 0.5
 
 _TURN: Final = 10.0
 """Seconds between two turns of what is remembered of heads: what nobody asks for is gone after two."""
+
+_VISITED: Final = 0.5
+"""Seconds between two looks at what is under way in the name of people: what has ended is to be cut within one."""
 
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
@@ -99,6 +103,7 @@ class Gateway:
             ),
             gatekeeper=Gatekeeper(authenticator, browsers),
             browsers=browsers,
+            visits=Visits(browsers) if browsers is not None else None,
             dialer=dialer,
             clock=clock,
             wheel=TimerWheel(tick=_TICK, now=clock.monotonic()),
@@ -112,7 +117,7 @@ class Gateway:
         self._backends = backends
         self.places = GatewayPlaces(self._core.router)
         """What its URLs lead to."""
-        self._turned = clock.monotonic()
+        self._turned = self._visited = clock.monotonic()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -233,6 +238,10 @@ class Gateway:
         self._core.dialer.pool.expire(now)
         if self._backends is not None:
             self._backends.expire(now)
+        visits = self._core.visits
+        if visits is not None and visits.due and self._tasks is not None and now - self._visited >= _VISITED:
+            self._visited = now
+            self._spawn(visits.check())
         if now - self._turned >= _TURN:
             self._turned = now
             self._core.known_sections.turn()

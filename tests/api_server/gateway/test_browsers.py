@@ -23,7 +23,7 @@ from common.crypto.session_tokens import SessionTokenSigner
 from common.ids import TeamId
 from tests.api_server.auth.signin.stage import CSRF, Browser, staged
 from tests.api_server.auth.signin.stage import Stage as Console
-from tests.api_server.gateway.stage import CALLER, Stage
+from tests.api_server.gateway.stage import BEARER, CALLER, Client, Stage
 from tests.api_server.relay.fake_relay import HOME, ServiceSide
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +96,11 @@ async def both(signer: SessionTokenSigner, *, configured: bool = True) -> AsyncI
     async def serve(side: ServiceSide) -> None:
         while True:
             heads.append((await side.read_head()).decode())
+            if "Upgrade: echo" in heads[-1]:
+                await side.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+                while data := await side.reader.read(1000):
+                    await side.send(data.upper())
+                return
             await side.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nContent-Type: text/html\r\n\r\nthe page")
 
     later = Later()
@@ -342,6 +347,66 @@ class TestTheCookie:
             stage.console.store.away = True
             stage.console.clock.advance(0.6)
             assert (await browser.get(f"{stage.url}{CAM}/", headers=SCRIPT)).status_code == 503
+
+
+class TestWhatIsUnderWay:
+    """A WebSocket or an event stream would outlive the session of its person: it is looked at again."""
+
+    @staticmethod
+    async def socket(stage: Both, browser: Browser) -> Client:
+        """An upgraded connection of the browser's page."""
+        await stage.open(browser)
+        [cookie] = [each for each in browser.http.cookies.jar if each.path == CAM]
+        client = await stage.gateway.connect()
+        upgrade = "Connection: Upgrade\r\nUpgrade: echo\r\nSec-Fetch-Site: same-origin\r\n"
+        await client.send(
+            f"GET {CAM}/socket HTTP/1.1\r\nHost: gw\r\nCookie: {cookie.name}={cookie.value}\r\n{upgrade}\r\n"
+        )
+        assert (await client.head()).status == 101
+        return client
+
+    async def goes_on(self, stage: Both, client: Client) -> None:
+        for _ in range(3):
+            stage.gateway.advance(1)
+            stage.console.clock.advance(1)
+            await stage.gateway.turn()
+        await client.send(b"ping")
+        assert await client.read(4) == b"PING"
+
+    async def test_it_ends_with_the_session(self, signer: SessionTokenSigner) -> None:
+        async with both(signer) as stage:
+            browser = await stage.browser()
+            client = await self.socket(stage, browser)
+            await self.goes_on(stage, client)
+            assert (await browser.http.post("/api/auth/logout", headers=CSRF)).status_code == 200
+            stage.gateway.advance(0.5)
+            assert await client.was_cut()
+
+    async def test_it_ends_with_the_role(self, signer: SessionTokenSigner) -> None:
+        async with both(signer) as stage:
+            client = await self.socket(stage, await stage.browser())
+            stage.console.teams.roles = {HOME: Role.VIEWER}
+            stage.console.clock.advance(0.5)
+            stage.gateway.advance(0.5)
+            assert await client.was_cut()
+
+    async def test_it_goes_on_while_that_cannot_be_told(self, signer: SessionTokenSigner) -> None:
+        async with both(signer) as stage:
+            client = await self.socket(stage, await stage.browser())
+            stage.console.store.away = True
+            await self.goes_on(stage, client)
+            stage.console.store.away = False
+            await self.goes_on(stage, client)
+
+    async def test_a_program_is_not_looked_at(self, signer: SessionTokenSigner) -> None:
+        async with both(signer) as stage:
+            client = await stage.gateway.connect()
+            upgrade = "Connection: Upgrade\r\nUpgrade: echo\r\n"
+            await client.send(f"GET {CAM}/socket HTTP/1.1\r\nHost: gw\r\n{BEARER}{upgrade}\r\n")
+            assert (await client.head()).status == 101
+            asked = stage.console.store.asked
+            await self.goes_on(stage, client)
+            assert stage.console.store.asked == asked
 
 
 class TestTheConsole:
