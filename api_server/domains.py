@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.audit.interfaces import AuditLog
 from api_server.broker.broker import Broker
@@ -35,6 +36,7 @@ from api_server.devices.sightings import DeviceSightings
 from api_server.leases.store import DatabaseLeases
 from api_server.limits.endpoints import LimitEndpoints
 from api_server.limits.limiter import Limiter
+from api_server.limits.records import SubjectKind
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
 from api_server.outbound.outbound import Outbound
@@ -45,6 +47,7 @@ from api_server.routing.endpoints import RouteEndpoints
 from api_server.routing.secret_endpoints import UpstreamSecretEndpoints
 from api_server.routing.secrets import UpstreamSecretService
 from api_server.routing.service import RouteService
+from api_server.routing.store import RouteStore
 from api_server.sessions.journal import DatabaseSessionJournal
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.teams.interfaces import AccountEnder
@@ -54,11 +57,20 @@ from api_server.teams.store import TeamStore
 from api_server.tokens.endpoints import ApiTokenEndpoints
 from api_server.tokens.keys import TokenKeys
 from api_server.tokens.service import TokenService
+from api_server.tokens.store import TokenStore
 from api_server.usage.endpoints import UsageEndpoints, UsageService
+from api_server.webhooks.changes import OutboxedChanges
+from api_server.webhooks.collector import EventCollector
+from api_server.webhooks.courier import Courier
+from api_server.webhooks.endpoints import WebhookEndpoints
+from api_server.webhooks.metrics import WebhookMetrics
+from api_server.webhooks.sealing import WebhookSecrets
+from api_server.webhooks.service import WebhookService
 from common.clock import Clock
 from common.crypto.envelope import Envelope
 from common.crypto.session_tokens import SessionTokenSigner
 from common.guesses import GuessLimiter
+from common.ids import TeamId
 
 __all__ = ["Domains"]
 
@@ -113,13 +125,38 @@ class Domains:
     ) -> None:
         self.database = database
         self.audit = audit
+        secrets, metrics = WebhookSecrets(envelope), WebhookMetrics(registry)
+        changes = OutboxedChanges(changes, clock, lambda: self.courier.wake())
+        self.courier = Courier(
+            database=database,
+            audit=audit,
+            changes=changes,
+            sender=outbound.http,
+            secrets=secrets,
+            metrics=metrics,
+            clock=clock,
+        )
+        """Delivers webhooks."""
+        self.collector = EventCollector(database, metrics, clock, changes, self.courier.wake)
+        """Gathers the events for them that no transaction makes."""
+        limiter.on_reached(self.collector.limit_reached)
+        webhooks = WebhookService(
+            database=database, audit=audit, changes=changes, secrets=secrets, policy=targets, clock=clock
+        )
         self.envelope = envelope
         """What every domain seals with."""
         self.records = DatabaseRecordStore(database, clock)
         """Where sealed records of users are kept."""
         self.changes = changes
         """Where every domain says what it changes."""
-        self.limits = LimitService(database, audit, changes, clock, TeamStore().get)
+        self.limits = LimitService(
+            database,
+            audit,
+            changes,
+            clock,
+            TeamStore().get,
+            {SubjectKind.ROUTE: _route_id, SubjectKind.TOKEN: _token_id},
+        )
         self.limit_watch = LimitWatch(self.limits, limiter)
         usage = UsageService(database, clock)
         book = DeviceBook()
@@ -156,7 +193,7 @@ class Domains:
             accounts,
             changes,
             clock,
-            team_enders=(self.tokens, self.limits, usage, self.routes, connections, self.broker.realms),
+            team_enders=(self.tokens, self.limits, usage, self.routes, webhooks, connections, self.broker.realms),
             user_enders=(self.tokens,),
         )
         self.invitations = InvitationService(database, audit, changes, clock)
@@ -185,6 +222,7 @@ class Domains:
             RouteEndpoints(self.routes),
             UpstreamSecretEndpoints(self.upstream_secrets),
             ApiTokenEndpoints(self.tokens),
+            WebhookEndpoints(webhooks),
             PairingEndpoints(
                 PairingTokenService(database, audit, clock),
                 PairingExchange(database, audit, enroller, GuessLimiter(), clock),
@@ -194,3 +232,15 @@ class Domains:
             ),
         )
         """What they serve."""
+
+
+async def _token_id(tx: AsyncConnection, team: TeamId, token: str) -> str | None:
+    """The id of an API token."""
+    found = await TokenStore().get(tx, team, token)
+    return None if found is None else found.id
+
+
+async def _route_id(tx: AsyncConnection, team: TeamId, route: str) -> str | None:
+    """The id of a route, by id or name."""
+    found = await RouteStore().find(tx, team, route)
+    return None if found is None else found.id

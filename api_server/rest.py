@@ -27,6 +27,7 @@ from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.endpoints import TeamEndpoints
 from api_server.tokens.endpoints import ApiTokenEndpoints
 from api_server.usage.endpoints import UsageEndpoints
+from api_server.webhooks.endpoints import WebhookEndpoints
 
 __all__ = ["Endpoints", "rest_document", "rest_routes"]
 
@@ -60,6 +61,7 @@ def rest_document() -> dict[str, Any]:
         LimitEndpoints(absent, absent),
         UsageEndpoints(absent),
         ApiTokenEndpoints(absent),
+        WebhookEndpoints(absent),
         PairingEndpoints(absent, absent, absent, absent, public_url=absent),
         RouteEndpoints(absent),
         UpstreamSecretEndpoints(absent),

@@ -222,10 +222,12 @@ class ApiServer:
             self._hub,
             self.domains.revocations,
             self.domains.sightings,
+            self.domains.collector,
         ):
             self.feed.add(listener)
         self.changes.add(self.domains.limit_watch)
         self.changes.add(self.domains.broker.cache)
+        self.changes.add(self.domains.collector)
         # The caches first: who sees an event finds what it tells of.
         self.feed.add_notice_listener(self.changes)
         self.feed.add_notice_listener(self._hub)
@@ -373,6 +375,8 @@ class ApiServer:
             self._limiter.run,
             self.domains.limit_watch.run,
             self._usage.run,
+            self.domains.collector.run,
+            self.domains.courier.run,
             self._checkpoints.run,
             self._mirrors.run,
             self.routes.run,

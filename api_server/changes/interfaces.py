@@ -28,6 +28,8 @@ class Topic(StrEnum):
     WEBHOOKS = "webhooks"
     PROVIDER_TOKENS = "provider_tokens"
     """Nobody keeps a cache of them: it is for the events."""
+    EVENTS = "events"
+    """What is only shown: nobody caches anything of it."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

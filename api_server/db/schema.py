@@ -14,7 +14,8 @@ import api_server.provider_tokens.tables
 import api_server.routing.tables
 import api_server.teams.tables
 import api_server.tokens.tables
-import api_server.usage.tables  # noqa: F401
+import api_server.usage.tables
+import api_server.webhooks.tables  # noqa: F401
 from api_server.db.metadata import METADATA
 
 __all__ = ["METADATA"]

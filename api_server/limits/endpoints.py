@@ -12,10 +12,10 @@ from api_server.auth.interfaces import Action
 from api_server.db.errors import DatabaseUnavailableError
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, cut_page
-from api_server.limits.errors import TooManySubjectsError
+from api_server.limits.errors import SubjectNotFoundError, TooManySubjectsError
 from api_server.limits.limiter import Limiter, key_of
 from api_server.limits.records import Defaults, Limits, Stored, SubjectKind
-from api_server.limits.service import LimitService, check_settable
+from api_server.limits.service import LimitService
 from common.ids import TeamId
 
 __all__ = ["LimitEndpoints"]
@@ -35,7 +35,7 @@ class SubjectPath(msgspec.Struct, frozen=True, kw_only=True):
     """Names a subject."""
 
     kind: Annotated[SubjectKind, Meta(description="`token` or `route`.")]
-    id: Annotated[str, Meta(min_length=1, max_length=100, description="Id of the token or route.")]
+    id: Annotated[str, Meta(min_length=1, max_length=100, description="Id of the token; id or name of the route.")]
 
 
 class LimitsPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,19 +83,32 @@ class LimitEndpoints:
                 errors=(away,),
             ),
             Route(
+                method="GET",
+                path=team,
+                handler=self.show_team_limits,
+                action=Action.LIMITS_CHANGE_INSTALLATION,
+                errors=(TeamNotFoundError, away),
+            ),
+            Route(
                 method="PUT",
                 path=team,
                 handler=self.set_team_limits,
                 action=Action.LIMITS_CHANGE_INSTALLATION,
                 errors=(TeamNotFoundError, away),
             ),
-            Route(method="GET", path=subject, handler=self.show_limits, action=Action.LIMITS_READ, errors=(away,)),
+            Route(
+                method="GET",
+                path=subject,
+                handler=self.show_limits,
+                action=Action.LIMITS_READ,
+                errors=(SubjectNotFoundError, away),
+            ),
             Route(
                 method="PUT",
                 path=subject,
                 handler=self.set_limits,
                 action=Action.LIMITS_CHANGE,
-                errors=(TooManySubjectsError, away),
+                errors=(SubjectNotFoundError, TooManySubjectsError, away),
             ),
         ]
 
@@ -122,6 +135,11 @@ class LimitEndpoints:
         """
         return await self._limits.set_defaults(caller, body)
 
+    async def show_team_limits(self, path: TeamIdPath, query: NoQuery) -> SubjectLimits:  # noqa: ARG002
+        """Show what a team may use in all: what is set, and what holds."""
+        own = await self._limits.of_team(TeamId(path.id))
+        return SubjectLimits(own=own, effective=self._limiter.effective(SubjectKind.TEAM, path.id))
+
     async def set_team_limits(self, caller: Caller, path: TeamIdPath, body: Limits) -> Limits:
         """Set what a team may use in all.
 
@@ -131,9 +149,8 @@ class LimitEndpoints:
 
     async def show_limits(self, caller: Caller, path: SubjectPath, query: TeamQuery) -> SubjectLimits:  # noqa: ARG002
         """Show the limits of a token or a route: what is set, and what holds."""
-        check_settable(path.kind)
-        own = await self._limits.own(caller.team, path.kind, path.id)
-        return SubjectLimits(own=own, effective=self._limiter.effective(path.kind, key_of(caller.team, path.id)))
+        found, own = await self._limits.own(caller.team, path.kind, path.id)
+        return SubjectLimits(own=own, effective=self._limiter.effective(path.kind, key_of(caller.team, found)))
 
     async def set_limits(
         self,

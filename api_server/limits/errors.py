@@ -2,6 +2,7 @@
 
 HomeportError
 └── LimitError
+    ├── SubjectNotFoundError      404 no_such_subject        the team has no token or route of that id
     ├── TooManySubjectsError      409 too_many_subjects      too many of a team's have their own
     ├── QuotaExceededError        429 rate_limited           more requests than a quota allows; with Retry-After
     ├── TooManyStreamsError       429 stream_limit           as many streams are under way as may; with Retry-After
@@ -20,6 +21,7 @@ __all__ = [
     "LimitError",
     "LimitsUnavailableError",
     "QuotaExceededError",
+    "SubjectNotFoundError",
     "TooManyOpensError",
     "TooManyStreamsError",
     "TooManySubjectsError",
@@ -28,6 +30,14 @@ __all__ = [
 
 class LimitError(HomeportError):
     """Base of the errors of the limits."""
+
+
+class SubjectNotFoundError(LimitError):
+    """The team has no token or route of that id."""
+
+    code: ClassVar[str] = "no_such_subject"
+    status: ClassVar[int] = 404
+    title: ClassVar[str] = "No such token or route"
 
 
 class TooManySubjectsError(LimitError):

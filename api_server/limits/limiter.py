@@ -12,7 +12,7 @@ nothing. The limits are read from `Book`; a change is in effect for the next req
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from api_server.limits.errors import LimitsUnavailableError, QuotaExceededError, TooManyOpensError, TooManyStreamsError
@@ -23,6 +23,7 @@ from api_server.limits.records import Defaults, Limits, Rate, SubjectKind, merge
 from api_server.limits.shared import Counter, SharedCounter, SharedQuota
 from common.clock import Clock
 from common.guesses import subscriber
+from common.ids import TeamId
 
 __all__ = ["Book", "Limiter", "key_of"]
 
@@ -31,6 +32,9 @@ Book = Mapping[tuple[SubjectKind, str], Limits]
 
 _RETRY: Final = 1.0
 """Seconds after which a stream may have ended."""
+
+_TOLD: Final = 60.0
+"""Seconds for which nobody is told again that a limit refuses."""
 
 _NOTHING: Final = Limits()
 
@@ -57,6 +61,7 @@ class Limiter:
         self._own: Book = {}
         self._limited: frozenset[SubjectKind] = frozenset()
         self._tasks: asyncio.TaskGroup | None = None
+        self._on_reached: Callable[[TeamId, str, str, str], None] | None = None
         self.idle = True
         """Nothing is limited at all: nobody needs to ask."""
 
@@ -73,6 +78,12 @@ class Limiter:
             self._tasks = None
             if self._counter is not None:
                 await self._counter.aclose()
+
+    def on_reached(self, callback: Callable[[TeamId, str, str, str], None]) -> None:
+        """Call `callback` when a limit of a team begins to refuse, at most once a minute for each: with the team, the
+        kind and id of the subject, and what is limited.
+        """
+        self._on_reached = callback
 
     def apply(self, defaults: Defaults, own: Book) -> None:
         """From now on these limits hold."""
@@ -181,7 +192,7 @@ class Limiter:
         for meter in meters:
             most = meter.limits.streams
             if most is not None and meter.streams >= most:
-                self._metrics.refused.labels(meter.kind.value, "streams").inc()
+                self._refused(meter, "streams")
                 raise TooManyStreamsError(
                     f"the {meter.kind} may have {most} requests and connections under way at a time", retry_after=_RETRY
                 )
@@ -202,7 +213,7 @@ class Limiter:
         now = self._clock.monotonic()
         for meter in meters:
             if meter.opens is not None and (wait := meter.opens.take(now)):
-                self._metrics.refused.labels(meter.kind.value, "opens_per_second").inc()
+                self._refused(meter, "opens_per_second")
                 raise TooManyOpensError(
                     f"the {meter.kind} may open {meter.opens.rate} streams a second", retry_after=wait
                 )
@@ -220,9 +231,19 @@ class Limiter:
         return SharedQuota(self._shared, name, rate)
 
     def _exceeded(self, meter: Meter, quota: Quota, now: float) -> QuotaExceededError:
-        self._metrics.refused.labels(meter.kind.value, "requests").inc()
+        self._refused(meter, "requests")
         rate = quota.rate
         return QuotaExceededError(meter.kind, rate.quota, rate.window, retry_after=quota.wait(now))
+
+    def _refused(self, meter: Meter, limit: str) -> None:
+        self._metrics.refused.labels(meter.kind.value, limit).inc()
+        now = self._clock.monotonic()
+        if self._on_reached is None or meter.kind is _ADDRESS or now - meter.told_at < _TOLD:
+            return
+        meter.told_at = now
+        team, _, subject = meter.key.partition("/")
+        if team:
+            self._on_reached(TeamId(team), meter.kind.value, subject or team, limit)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._tasks is not None, "run() is not running"

@@ -71,13 +71,15 @@ class Meter:
         quota: makes its quotas.
     """
 
-    __slots__ = ("api", "key", "kind", "limits", "opens", "pace", "requests", "streams")
+    __slots__ = ("api", "key", "kind", "limits", "opens", "pace", "requests", "streams", "told_at")
 
     def __init__(self, kind: SubjectKind, key: str, limits: Limits, quota: QuotaMaker) -> None:
         self.kind = kind
         self.key = key
         self.streams = 0
         """Under way."""
+        self.told_at = float("-inf")
+        """When somebody was last told that it is refused."""
         self.limits = Limits()
         self.requests: Quota | None = None
         self.api: Quota | None = None

@@ -7,7 +7,7 @@ than its team has.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from api_server.changes.interfaces import Change, ChangeLog, Topic
 from api_server.db.database import Database, written
 from api_server.http.errors import ValidationFailedError
 from api_server.http.routes import Caller
-from api_server.limits.errors import TooManySubjectsError
+from api_server.limits.errors import SubjectNotFoundError, TooManySubjectsError
 from api_server.limits.records import Defaults, Limits, Stored, SubjectKind
 from api_server.limits.store import LimitStore
 from common.clock import Clock
@@ -36,6 +36,9 @@ _MOST: Final = 10_000
 
 KnownTeam = Callable[[AsyncConnection, TeamId], Awaitable[object | None]]
 
+Finder = Callable[[AsyncConnection, TeamId, str], Awaitable[str | None]]
+"""Finds the id of a thing of a team, by what a path says; None when it has none."""
+
 
 class LimitService:
     """The rules of limits.
@@ -46,16 +49,24 @@ class LimitService:
         changes: tells every process.
         clock: wall time.
         known_team: finds a team; None when there is none.
+        finders: of what a team may set limits for.
     """
 
     def __init__(
-        self, database: Database, audit: AuditLog, changes: ChangeLog, clock: Clock, known_team: KnownTeam
+        self,
+        database: Database,
+        audit: AuditLog,
+        changes: ChangeLog,
+        clock: Clock,
+        known_team: KnownTeam,
+        finders: Mapping[SubjectKind, Finder],
     ) -> None:
         self._database = database
         self._audit = audit
         self._changes = changes
         self._clock = clock
         self._known_team = known_team
+        self._finders = finders
         self._store = LimitStore()
 
     async def those_of(self, team: TeamId, *, limit: int, after: tuple[str, str] | None) -> list[Stored]:
@@ -70,10 +81,36 @@ class LimitService:
         found = [await self._store.get(tx, None, kind, DEFAULT) for kind in SubjectKind]
         return [each for each in found if each is not None]
 
-    async def own(self, team: TeamId, kind: SubjectKind, subject: str) -> Limits:
-        """What is set for one subject; nothing, if nothing is."""
-        stored = await self._database.read(lambda tx: self._store.get(tx, team, kind, subject))
-        return Limits() if stored is None else stored.limits
+    async def own(self, team: TeamId, kind: SubjectKind, subject: str) -> tuple[str, Limits]:
+        """The id of a subject, and what is set for it; nothing, if nothing is.
+
+        Raises:
+            SubjectNotFoundError: the team has none of that id.
+            ValidationFailedError: that kind of subject is not a team's to set.
+        """
+        check_settable(kind)
+
+        async def work(tx: AsyncConnection) -> tuple[str, Limits]:
+            found = await self._found(tx, team, kind, subject)
+            stored = await self._store.get(tx, team, kind, found)
+            return found, Limits() if stored is None else stored.limits
+
+        return await self._database.read(work)
+
+    async def of_team(self, team: TeamId) -> Limits:
+        """What is set for a team in all.
+
+        Raises:
+            TeamNotFoundError: there is none.
+        """
+
+        async def work(tx: AsyncConnection) -> Limits:
+            if await self._known_team(tx, team) is None:
+                raise TeamNotFoundError("there is no such team")
+            stored = await self._store.get(tx, team, SubjectKind.TEAM, str(team))
+            return Limits() if stored is None else stored.limits
+
+        return await self._database.read(work)
 
     async def every(self) -> Sequence[Stored]:
         """All that is set."""
@@ -122,13 +159,15 @@ class LimitService:
         """Set what a token or a route of the caller's team may use.
 
         Raises:
+            SubjectNotFoundError: the team has none of that id.
             TooManySubjectsError: too many of the team have limits of their own.
-            ValidationFailedError: that kind of subject is not a team's to set, or cannot have such a limit.
+            ValidationFailedError: that kind of subject is not a team's to set.
         """
         check_settable(kind)
 
         async def work(tx: AsyncConnection) -> Change:
-            return await self._set(tx, caller, caller.team, kind, subject, limits)
+            found = await self._found(tx, caller.team, kind, subject)
+            return await self._set(tx, caller, caller.team, kind, found, limits)
 
         await self._changes.announce([await written(self._database, work)])
         return limits
@@ -138,6 +177,12 @@ class LimitService:
         if not await self._store.remove_team(tx, team):
             return []
         return [await self._changes.record(tx, _change(None, DEFAULT))]
+
+    async def _found(self, tx: AsyncConnection, team: TeamId, kind: SubjectKind, subject: str) -> str:
+        found = await self._finders[kind](tx, team, subject)
+        if found is None:
+            raise SubjectNotFoundError(f"the team has no {kind} of that id")
+        return found
 
     async def _set(
         self, tx: AsyncConnection, caller: Caller, team: TeamId, kind: SubjectKind, subject: str, limits: Limits

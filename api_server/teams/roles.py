@@ -93,6 +93,10 @@ TABLE: Final = (
     Row("limits", "see", (Action.LIMITS_READ,), _ALL),
     Row("limits", "change those of tokens and routes", (Action.LIMITS_CHANGE,), _ADMIN),
     Row("usage", "see", (Action.USAGE_READ,), _DEVELOPERS),
+    Row("webhooks", "see", (Action.WEBHOOKS_READ,), _ALL),
+    Row("webhooks", "create", (Action.WEBHOOKS_CREATE,), _DEVELOPERS),
+    Row("webhooks", "change any", (Action.WEBHOOKS_CHANGE,), _MANAGERS),
+    Row("webhooks", "change own", (Action.WEBHOOKS_CHANGE_OWN,), _DEVELOPERS),
 )
 """Every action that concerns a team, each once."""
 

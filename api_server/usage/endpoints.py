@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.auth.interfaces import Action
@@ -34,12 +34,13 @@ class UsageQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Which usage."""
 
     since: Annotated[
-        _Time | None,
+        _Time | UnsetType,
         Meta(description="Seconds since the Unix epoch; the hour that it lies in counts. By default a day ago."),
-    ] = msgspec.field(name="from", default=None)
+    ] = msgspec.field(name="from", default=UNSET)
     until: Annotated[
-        _Time | None, Meta(description="Seconds since the Unix epoch; the hour that it lies in counts. By default now.")
-    ] = msgspec.field(name="to", default=None)
+        _Time | UnsetType,
+        Meta(description="Seconds since the Unix epoch; the hour that it lies in counts. By default now."),
+    ] = msgspec.field(name="to", default=UNSET)
     token: Annotated[
         Annotated[str, Meta(max_length=64)] | None, Meta(description="Only that of a token or person, by id.")
     ] = None
@@ -47,7 +48,9 @@ class UsageQuery(ListQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Annotated[str, Meta(max_length=100)] | None,
         Meta(description="Only that of a route, by id, or `device/service`."),
     ] = None
-    status: Annotated[Annotated[int, Meta(ge=0, le=599)] | None, Meta(description="Only that with this status.")] = None
+    status: Annotated[
+        Annotated[int, Meta(ge=0, le=599)] | UnsetType, Meta(description="Only that with this status.")
+    ] = UNSET
     by: Annotated[
         Annotated[str, Meta(max_length=100)],
         Meta(description="What to show apart, comma-separated: hour, day, token, route, status_class, status."),
@@ -118,11 +121,11 @@ class UsageEndpoints:
         now = self._usage.now()
         asked = Question(
             team=caller.team,
-            since=now - _DAY if query.since is None else query.since,
-            until=now + 1 if query.until is None else query.until,
+            since=now - _DAY if query.since is UNSET else query.since,
+            until=now + 1 if query.until is UNSET else query.until,
             token=query.token,
             route=query.route,
-            status=query.status,
+            status=None if query.status is UNSET else query.status,
             by=_by(query.by),
         )
         found = await self._usage.page(asked, limit=query.limit + 1, after=_position(query.cursor, asked.by))

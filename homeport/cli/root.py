@@ -31,6 +31,7 @@ _COMMANDS = {
     "realms": "homeport.cli.realms",
     "teams": "homeport.cli.teams",
     "usage": "homeport.cli.usage",
+    "webhooks": "homeport.cli.webhooks",
     "forward": "homeport.cli.forward",
     "keys": "homeport.cli.keys",
     "db": "homeport.cli.db",

@@ -191,12 +191,13 @@ async def running_domains(
         database: migrated.
         signer: of session tokens.
         audit: gets a line for each change; by default one that keeps them in memory, as `Home.audit`.
-        targets: which URLs may be named; by default none of the inside.
         wiring: of provider tokens; by default nobody can connect anything.
         api_token_max_lifetime: seconds, of any API token; 0 for no limit.
         more: makes what is served beside.
         outbound: reaches providers; by default there is none to reach.
     """
+    if targets is None:
+        targets = TargetPolicy() if outbound is None else outbound.policy
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
     log = recorded if audit is None else audit
@@ -209,7 +210,7 @@ async def running_domains(
         freshness=AlwaysFresh(),
         relay=relay,
         envelope=Envelope(Keyring([new_wrapping_key()])),
-        targets=targets if targets is not None else TargetPolicy(),
+        targets=targets,
         outbound=outbound if outbound is not None else no_outbound(),
         signer=signer,
         clock=clock,

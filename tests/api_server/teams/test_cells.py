@@ -49,6 +49,7 @@ BY_HANDLERS = {
     Action.REALM_TOKENS_FLUSH,
     Action.SESSIONS_CLOSE,
     Action.UPSTREAM_SECRETS_CHANGE,
+    Action.WEBHOOKS_CHANGE,
 }
 """Actions that no route asks for by itself: whether they matter depends on the thing. Each has a test below, or with
 what it is about."""
@@ -58,6 +59,7 @@ MORE: dict[str, dict[str, Any]] = {
     "/api/upstream-secrets": {"destination": "-", "value": "-"},
     "/api/realm": {"name": None, "id": "none", "config": {}},
     "/api/secret": {"name": None, "realm": "none", "key": "none"},
+    "/api/webhooks": {"url": "-", "events": ["*"]},
 }
 """What a request to a path must say beside a team and a name, to be understood at all; None for what it must not."""
 
@@ -77,6 +79,7 @@ async def fire(home: Home, route: Route, who: Person | None, *, team: TeamId = H
         .replace("{token_id}", "none")
         .replace("{provider}", "none")
         .replace("{kind}", "token")
+        .replace("{delivery}", "none")
     )
     path = path.replace("{realm}", "none").replace("{key}", "none")
     wanted = {"team": team, "user_code": "BCDF-GHJK", "realm": "none", "key": "none"}
@@ -221,6 +224,31 @@ async def test_a1_api_tokens(home: Home, role: Role, is_own: bool) -> None:
     ):
         answer = await home.call(method, path, who, json=json)
         assert (answer.status_code < 300) is allowed, (method, answer.text)
+        assert allowed or answer.json()["code"] == "forbidden"
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "of somebody else"])
+async def test_a1_webhooks(home: Home, role: Role, is_own: bool) -> None:
+    ann, who = await home.person("ann", home=Role.ADMIN), await home.person("who", home=Role.DEVELOPER)
+    body = {"name": "ops", "url": "https://hooks.test/canary", "events": ["*"]}
+    made = (await home.call("POST", "/api/webhooks", who if is_own else ann, json=body)).json()
+    await home.call("PUT", f"/api/teams/home/members/{who.id}", ann, json={"role": role})
+    allowed = may(role, Action.WEBHOOKS_CHANGE, Action.WEBHOOKS_CHANGE_OWN, is_own=is_own)
+    one = f"/api/webhooks/{made['id']}"
+    shown = (await home.call("GET", one, who)).json()
+    assert (shown["url"] == body["url"]) is allowed  # its path can be a secret
+    assert allowed or shown["url"] == "https://hooks.test/..."
+    sent = (await home.call("POST", f"{one}/test", ann)).json()
+    for method, path, given in (
+        ("PATCH", one, {"name": "dev"}),
+        ("POST", f"{one}/rotate-secret", {}),
+        ("POST", f"{one}/test", None),
+        ("POST", f"{one}/deliveries/{sent['id']}/retry", None),
+        ("DELETE", one, None),
+    ):
+        answer = await home.call(method, path, who, json=given)
+        assert (answer.status_code < 300) is allowed, (method, path, answer.text)
         assert allowed or answer.json()["code"] == "forbidden"
 
 

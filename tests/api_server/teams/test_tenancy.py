@@ -53,6 +53,9 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
     fixed = {"kind": "fixed", "token": "$key_1"}
     realm = await made("/api/realm", team=team, id=f"realm-{number}", config=fixed)
     application = await made("/api/secret", team=team, realm=realm["id"], key=f"application-{number}", key_1="v")
+    hook = await made("/api/webhooks", team=team, name="ops", url="https://hooks.example.org/in", events=["*"])
+    sent = await home.call("POST", f"/api/webhooks/{hook['id']}/test?team={team}", who)
+    assert sent.status_code == 202
     live = msgspec.structs.replace(summary(number, team=team), device=DeviceId(device["id"]))
     home.sessions.sessions[live.id] = live
     return {
@@ -64,6 +67,8 @@ async def furnish(home: Home, who: Person, team: TeamId, number: int) -> dict[st
         "invitation": invited["id"],
         "upstream secret": secret["id"],
         "route": route["id"],
+        "webhook": hook["id"],
+        "delivery": sent.json()["id"],
         "invitation's secret": invited["token"],
         "session": live.id,
         "realm": realm["id"],
@@ -96,6 +101,7 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
         )
     ]
     secret, route = f"/api/upstream-secrets/{ids['upstream secret']}", f"/api/routes/{ids['route']}"
+    webhook = f"/api/webhooks/{ids['webhook']}"
     to_lathe = {
         "name": "mine",
         "path": "/mine",
@@ -127,6 +133,18 @@ def requests(ids: dict[str, str], user: str) -> list[tuple[str, str, Any]]:
         ("PATCH", f"/api/api-tokens/{ids['API token']}", {"name": "mine"}),
         ("POST", f"/api/api-tokens/{ids['API token']}/rotate", {}),
         ("DELETE", f"/api/api-tokens/{ids['API token']}", None),
+        ("GET", f"/api/limits/token/{ids['API token']}", None),
+        ("PUT", f"/api/limits/token/{ids['API token']}", {"streams": 1}),
+        ("GET", f"/api/limits/route/{ids['route']}", None),
+        ("PUT", f"/api/limits/route/{ids['route']}", {"streams": 1}),
+        ("GET", webhook, None),
+        ("PATCH", webhook, {"name": "mine", "url": "https://mine.example.org/"}),
+        ("DELETE", webhook, None),
+        ("POST", f"{webhook}/rotate-secret", {}),
+        ("POST", f"{webhook}/test", None),
+        ("GET", f"{webhook}/deliveries", None),
+        ("POST", f"{webhook}/deliveries/{ids['delivery']}/retry", None),
+        ("POST", "/api/webhooks", {"team": "home", "name": "x", "url": "https://x.org/", "events": ["*"]}),
         ("GET", f"/api/pairing-tokens/{pairing}", None),
         ("DELETE", f"/api/pairing-tokens/{pairing}", None),
         ("GET", f"/api/sessions/{session}", None),
@@ -199,6 +217,15 @@ async def test_a2_a_session_token_of_another_device_is_not_there(home: Home) -> 
     assert home.relay.revoked == []
 
 
+OF_NO_TEAM = {
+    "/api/users",
+    "/api/device-approvals",
+    "/api/auth/sessions",
+    "/api/token",
+    "/api/offline-token",
+}
+
+
 async def test_a2_no_list_shows_another_team(home: Home) -> None:
     ann = await home.person("ann", home=Role.ADMIN)
     await home.team(AWAY)
@@ -210,7 +237,7 @@ async def test_a2_no_list_shows_another_team(home: Home) -> None:
         if (route.method, route.media_type) == ("GET", "application/json")
         and route.path.startswith("/api/")
         and "{" not in route.path
-        and route.path not in ("/api/users", "/api/device-approvals", "/api/auth/sessions", "/api/token")  # of no team
+        and route.path not in OF_NO_TEAM
     ]
     shown = ""
     for path in lists:
@@ -220,7 +247,7 @@ async def test_a2_no_list_shows_another_team(home: Home) -> None:
             assert name not in answer.text, (path, kind)
         assert '"home"' not in answer.text, path
         shown += answer.text
-    hidden = {"invitation's secret"}
+    hidden = {"invitation's secret", "delivery"}
     assert {kind for kind, name in second.items() if name in shown} == second.keys() - hidden
 
 
