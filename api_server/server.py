@@ -76,6 +76,7 @@ from api_server.relay import (
 )
 from api_server.rest import rest_routes
 from api_server.routing.health import HealthChecks, ServiceProbe
+from api_server.routing.metrics import RoutingMetrics
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
 from api_server.routing.targets import TargetMaker
@@ -257,6 +258,7 @@ class ApiServer:
             self._health_checks,
         )
         """The routes that this gateway knows."""
+        RoutingMetrics(self.routes, self._health_checks, self.registry)
         self.feed.add(presence)
         self.changes.add(self.routes)
         self.changes.add(self.routes.labels)

@@ -361,6 +361,8 @@ class Exchange:
         stream.attach(self)
         if self._phase is not _UNDER_WAY:
             return  # the stream had ended already, and that has been dealt with
+        if target.credential is not None and isinstance(self._body, ChunkedBody):
+            self._body.hides = target.credential.hides
         head = self._head.for_service(
             self._route.path or b"/",
             target.prefix,

@@ -123,7 +123,7 @@ class ChunkedBody:
         decode: hand on the data without the framing, for a client that does not know chunks.
     """
 
-    __slots__ = ("_decode", "_line", "_remaining", "_state", "_trailers")
+    __slots__ = ("_decode", "_line", "_remaining", "_state", "_trailers", "hides")
 
     bounded: Final = True
 
@@ -134,6 +134,8 @@ class ChunkedBody:
         self._line = b""
         """The part that has come of a line; it goes on when the line is whole and good."""
         self._trailers = b""
+        self.hides: re.Pattern[bytes] | None = None
+        """Matches trailer fields that do not go on, beside those that must not be there."""
 
     @property
     def complete(self) -> bool:
@@ -200,6 +202,8 @@ class ChunkedBody:
             return b""
         trailers = self._trailers
         goes_on = line if trailers == line else _clean_trailers(trailers)
+        if self.hides is not None:
+            goes_on = self.hides.sub(b"", goes_on)
         self._state = _State.OVER
         return goes_on
 

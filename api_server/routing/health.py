@@ -203,6 +203,10 @@ class HealthChecks:
         self._watched = tuple(routes)
         self._news.set()
 
+    def unwell(self) -> int:
+        """Devices that are passed over now; one that several routes share counts for each."""
+        return sum(not health.usable(device, health.service) for health in self._watched for device in health.devices)
+
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:

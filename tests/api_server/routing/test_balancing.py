@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api_server.db.engine import Kind
 from api_server.relay.events import EventKind, SessionEvent
+from api_server.routing.metrics import RoutingMetrics
 from common.crypto.session_tokens import SessionTokenSigner
 from common.sessions.errors import OverCapacityError
 from common.sessions.interfaces import SessionState
@@ -185,6 +187,10 @@ async def test_the_unwell_are_found_by_asking_and_left_out_until_they_are_well(h
     await publish(here, health={"path": "/up", "interval": 10, "threshold": 2})
     await here.checks.check_due()
     assert await asked(here) == {"cam": 3, "saw": 3}
+    registry = CollectorRegistry()
+    RoutingMetrics(here.table, here.checks, registry)
+    assert registry.get_sample_value("homeport_routes") == 1
+    assert registry.get_sample_value("homeport_route_devices_unwell") == 1
     device(here, "mill").services["web"] = named("mill")
     for _ in range(2):  # one good answer may be luck
         assert await asked(here) == {"cam": 3, "saw": 3}

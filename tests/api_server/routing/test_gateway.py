@@ -16,7 +16,9 @@ from api_server.routing.tables import routes, upstream_secrets
 from common.crypto.session_tokens import SessionTokenSigner
 from tests.api_server.backends.backend import Backend
 from tests.api_server.fakes import HOME
+from tests.api_server.gateway.stage import ok
 from tests.api_server.people import PROGRAM
+from tests.api_server.relay.fake_relay import ServiceSide
 from tests.api_server.routing.routed import Routed, echo, head, routed
 from tests.api_server.routing.stage import route, secret
 from tests.databases.fixtures import FreshDatabase
@@ -146,6 +148,31 @@ async def test_g2_the_upstream_credential(
         assert "theirs" not in "".join(lines)
         assert "hp_caller" not in "".join(lines)
         assert values(lines, "Cookie") == ["a=b"]
+
+
+async def test_g2_a_trailer_does_not_stand_in_for_the_credential(here: Routed) -> None:
+    """A reader that merges trailers into the head would take it for what the gateway shows."""
+    await secret(here.home, destination=FOR_CAM, value="t0ken")
+    await publish(here, auth={"kind": "api-key", "header": "X-Upstream-Key", "secret": "key"})
+    bodies: list[bytes] = []
+
+    async def serve(side: ServiceSide) -> None:
+        received = await side.read_head()
+        body = b""
+        while not body.endswith(b"X-Sum: 1\r\n\r\n"):
+            body += await side.read(1)
+        bodies.append(body)
+        await side.send(ok(received))
+
+    here.stage.cam.services["web"] = serve
+    client = await here.stage.connect()
+    await client.send(
+        head("/cam", "Transfer-Encoding: chunked\r\nTrailer: X-Upstream-Key, X-Sum\r\n", method="POST"),
+        "2\r\nhi\r\n0\r\nX-Upstream-Key: theirs\r\nx_upstream_key: theirs\r\nX-Sum: 1\r\n\r\n",
+    )
+    lines = (await client.reply()).body.decode().split("\r\n")
+    assert values(lines, "X-Upstream-Key") == ["t0ken"]
+    assert bodies == [b"2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n"]
 
 
 async def test_g2_a_callers_own_authorization_makes_way_for_the_routes(here: Routed) -> None:
