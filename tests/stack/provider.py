@@ -62,6 +62,8 @@ class TokenProvider:
     """Seconds that the token before lives on."""
     secret: str = "hunter2-secret"
     """What it takes for the secret of an application, where a call shows one; anything else is refused."""
+    gate: threading.Event = field(default_factory=threading.Event)
+    """Answers wait for it; it is open unless a test clears it."""
     worthless: bool = False
     """No token is good for anything."""
     calls: list[Call] = field(default_factory=list)
@@ -126,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         provider = self.provider
         mode = provider.mode
         provider.stopping.wait(provider.delay)
+        provider.gate.wait(60)
         shown = call.query.get("secret") or call.query.get("corpsecret")
         if shown is not None and shown != provider.secret:
             self._json(200, {"errcode": 40001, "errmsg": f"invalid credential {shown}"})
@@ -186,6 +189,7 @@ class _Server(ThreadingHTTPServer):
 def token_provider() -> Iterator[TokenProvider]:
     """A provider that runs until the block is left."""
     provider = TokenProvider()
+    provider.gate.set()
     handler = type("Handler", (_Handler,), {"provider": provider})
     server = _Server(("127.0.0.1", 0), handler)
     provider.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -195,6 +199,7 @@ def token_provider() -> Iterator[TokenProvider]:
         yield provider
     finally:
         provider.stopping.set()
+        provider.gate.set()
         server.shutdown()
         server.server_close()
         thread.join()
