@@ -170,7 +170,7 @@ def token(realm: str, key: str, flush: bool, connection: Connection) -> None:
 
     def show_it() -> None:
         click.echo(got["token"])
-        until = "without an end" if got["expires_at"] is None else f"until {moment(got['expires_at'], time.time())}"
+        until = "without an end" if got["expires_at"] is None else f"ends {moment(got['expires_at'], time.time())}"
         say(f"{got['token_type']}, {until}, from the {'provider' if got['source'] == 'upstream' else 'database'}")
 
     emit(got, show_it)

@@ -28,6 +28,8 @@ _OPTIONS = (
         help="How the service or backend is shown who asks.",
     ),
     click.option("--secret-name", "secret", metavar="NAME", help="The upstream secret that is shown."),
+    click.option("--realm", metavar="REALM", help="With bearer: show the token of this realm, in place of a secret."),
+    click.option("--key", metavar="KEY", help="With --realm: of this secret in it."),
     click.option("--header", metavar="NAME", help="With api-key: the header; X-API-Key by default."),
     click.option("--username", metavar="NAME", help="With basic; without it the secret is user:password."),
     click.option("--strip-prefix/--keep-prefix", default=None, help="What the service sees; stripped by default."),
@@ -82,7 +84,7 @@ def show(route: str, connection: Connection) -> None:
         "leads to": _leads(found),
         "prefix": "stripped" if found["strip_prefix"] else "kept",
         "tags": ", ".join(found["tags"]) or "-",
-        "auth": auth["kind"] if auth["kind"] == "none" else f"{auth['kind']}, with the secret {auth['secret']}",
+        "auth": _shows(auth),
         "version": found["version"],
         "created": f"{moment(found['created_at'], now)} by {found['created_by']}",
         "changed": moment(found["updated_at"], now),
@@ -146,15 +148,16 @@ def _body(given: dict[str, Any]) -> dict[str, Any]:
             raise click.UsageError("--url leads to a backend; --device, --label and --service to a device")
         body["target"] = {"kind": "url", "url": url}
     elif to_device:
-        named = {"device": device, "label": label}
-        body["target"] = {"kind": "device", "service": service or "web"} | {k: v for k, v in named.items() if v}
+        which = {"device": device, "label": label}
+        body["target"] = {"kind": "device", "service": service or "web"} | {k: v for k, v in which.items() if v}
     if given["tags"]:
         body["tags"] = list(given["tags"])
-    shown = {name: given[name] for name in ("secret", "header", "username") if given[name] is not None}
+    named = ("secret", "realm", "key", "header", "username")
+    shown = {name: given[name] for name in named if given[name] is not None}
     if given["auth"] is not None:
         body["auth"] = {"kind": given["auth"], **shown}
     elif shown:
-        raise click.UsageError("--secret-name, --header and --username go with --auth")
+        raise click.UsageError("--secret-name, --realm, --key, --header and --username go with --auth")
     if given["strip_prefix"] is not None:
         body["strip_prefix"] = given["strip_prefix"]
     health = {name: given[f"health_{name}"] for name in ("path", "interval", "threshold")}
@@ -164,6 +167,14 @@ def _body(given: dict[str, Any]) -> dict[str, Any]:
     if given["origins"]:
         body["cors"] = {"origins": list(given["origins"])}
     return body
+
+
+def _shows(auth: Any) -> str:
+    if auth["kind"] == "none":
+        return "none"
+    if "realm" in auth:
+        return f"{auth['kind']}, with the token of {auth['realm']}/{auth['key']}"
+    return f"{auth['kind']}, with the secret {auth['secret']}"
 
 
 def _leads(route: Any) -> str:

@@ -1,10 +1,10 @@
-"""`GET /api/token` from the cache with 300 connections, beside a bare aiohttp handler that answers the same bytes, and on
-four API processes that share a PostgreSQL.
+"""`GET /api/token` from the cache with 300 connections, beside a bare aiohttp handler that answers the same bytes, and
+on four API processes that share a PostgreSQL.
 
     python -m tests.bench.token_micro [--rounds 5] [--seconds 3]
 
-The rounds take turns, so that what else the machine does falls on all of them; a ratio is the median of the rounds' own.
-The API is the real one, started by its command: authentication, authorisation, quotas, metrics and audit as ever.
+The rounds take turns, so that what else the machine does falls on all of them; a ratio is the median of the rounds'
+own. The API is the real one, started by its command: authentication, authorisation, quotas, metrics and audit as ever.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["main"]
 CONNECTIONS = 300
 PATH = "/api/token?realm=r&key=k"
 
-_BARE = '''
+_BARE = """
 import sys
 import uvloop
 from aiohttp import web
@@ -59,7 +59,7 @@ async def main():
     await asyncio.Event().wait()
 
 uvloop.run(main())
-'''
+"""
 
 
 def measure(url: str, header: Mapping[str, str], seconds: float) -> tuple[float, float, float]:
