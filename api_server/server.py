@@ -29,6 +29,7 @@ from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
 from api_server.backends import BackendMetrics, Backends
+from api_server.broker.quick_tokens import QuickTokens
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
 from api_server.connections import Connections
@@ -284,10 +285,11 @@ class ApiServer:
         )
 
         self._readiness = Readiness(self._client, self._database, clock)
+        metrics = RestMetrics(self.registry)
         application = RestApplication(
             authenticator=self._programs.authenticator,
             sessions=self._sign_in.sessions,
-            metrics=RestMetrics(self.registry),
+            metrics=metrics,
             public_origin=None if settings.public_url is None else origin_of(settings.public_url),
             max_request_bytes=settings.max_request_bytes,
             limiter=self._limiter,
@@ -312,7 +314,8 @@ class ApiServer:
                     HealthEndpoints(self._readiness, self.registry),
                     SessionEndpoints(store, self.domains.devices, self.domains.journal),
                 )
-            )
+            ),
+            quick=QuickTokens(self._programs.authenticator, self.domains.broker.tokens, metrics, clock, self._limiter),
         )
         self._callers = CallerWatch(self._gateway.connections, self._programs.verifier, clock)
         for each in self._callers.listeners():

@@ -14,6 +14,7 @@ from aiohttp import web
 from api_server.http.browsers import SECURITY_HEADERS
 from api_server.http.errors import InternalError, MalformedRequestError
 from api_server.http.problems import problem_response
+from api_server.http.quick import QuickAnswers, is_whole_head
 from common.logging import Logger, get_logger
 
 __all__ = ["RestServer"]
@@ -31,7 +32,37 @@ _SHUTDOWN = 2.0
 class _Connection(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ()
+    __slots__ = ("_address", "_quick", "_whole")
+
+    _quick: QuickAnswers | None
+    _address: str
+    _whole: bool
+    """All that came so far were whole heads: what comes next begins a request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._whole = True
+        peer = transport.get_extra_info("peername")
+        self._address = peer[0] if isinstance(peer, tuple) and peer else ""
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer at once what can be, while nothing else is under way; hand everything else on."""
+        quick = self._quick
+        if quick is not None and self._whole and data.startswith(quick.prefix) and self._is_idle():
+            answer = quick.answer(data, self._address)
+            if answer is not None:
+                assert self.transport is not None
+                self.transport.write(answer)
+                self._next_keepalive_close_time = self._loop.time() + _KEEPALIVE
+                return
+        self._whole = self._whole and is_whole_head(data)
+        super().data_received(data)
+
+    def _is_idle(self) -> bool:
+        """Whether the connection waits for a request, and its client has taken all answers."""
+        waiter, transport = self._waiter, self.transport
+        waits = waiter is not None and not waiter.done() and not self._messages and not self._force_close
+        return waits and transport is not None and transport.get_write_buffer_size() == 0
 
     def handle_error(
         self,
@@ -59,10 +90,14 @@ class RestServer:
 
     Args:
         application: from `RestApplication.build`.
+        quick: answers some requests at once; None for none.
         log: for what goes wrong with connections.
     """
 
-    def __init__(self, application: web.Application, *, log: Logger | None = None) -> None:
+    def __init__(
+        self, application: web.Application, *, quick: QuickAnswers | None = None, log: Logger | None = None
+    ) -> None:
+        self._quick = quick
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
         self._log = log if log is not None else get_logger(__name__)
         self._server: asyncio.Server | None = None
@@ -79,7 +114,7 @@ class RestServer:
         loop = asyncio.get_running_loop()
 
         def connection() -> _Connection:
-            return _Connection(
+            made = _Connection(
                 manager,
                 loop=loop,
                 keepalive_timeout=_KEEPALIVE,
@@ -87,6 +122,8 @@ class RestServer:
                 access_log=None,  # type: ignore[arg-type]  # aiohttp's way to say: no access log
                 auto_decompress=False,  # a compressed body is refused
             )
+            made._quick = self._quick
+            return made
 
         self._server = await loop.create_server(connection, host, port, reuse_port=reuse_port or None)
         return int(self._server.sockets[0].getsockname()[1])
