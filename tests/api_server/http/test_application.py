@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 def filled(path: str) -> str:
     """A path of the router with something for its variables."""
-    return path.replace("{id}", "some-id").replace("{token_id}", "some-token").replace("{provider}", "some")
+    return re.sub(r"\{\w+\}", "some", path)
 
 
 async def test_the_router_is_walked_and_every_route_needs_an_identity(signer: SessionTokenSigner) -> None:
