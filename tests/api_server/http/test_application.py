@@ -227,11 +227,17 @@ async def test_every_action_that_routes_name_is_checked(signer: SessionTokenSign
     async with running_api(signer) as api:
         asked = {route.action for route in api.routes if (route.method, route.path) not in PUBLIC}
         by_handlers = {
+            Action.API_TOKENS_CHANGE,
             Action.AUDIT_READ_INSTALLATION,
             Action.DEVICES_CHANGE,
             Action.MEMBERS_MANAGE_LEADERS,
             Action.PAIRING_TOKENS_CHANGE,
+            Action.REALMS_CHANGE,
+            Action.REALM_SECRETS_CHANGE,
+            Action.REALM_TOKENS_FLUSH,
             Action.SESSIONS_CLOSE,
+            Action.UPSTREAM_SECRETS_CHANGE,
+            Action.WEBHOOKS_CHANGE,
         }
         assert set(Action) - asked - {Action.GATEWAY_CALL} == by_handlers
         assert {route.path for route in api.routes if route.action is None} - {path for _, path in PUBLIC} == {
@@ -240,6 +246,8 @@ async def test_every_action_that_routes_name_is_checked(signer: SessionTokenSign
             "/api/auth/sessions",
             "/api/auth/sessions/{id}",
             "/api/invitations/{id}/accept",
+            "/api/limits/defaults",
+            "/api/provider-tokens/{provider}/callback",
             "/api/teams",
         }
 
