@@ -88,6 +88,7 @@ def table_of(number: int, dialer: ServiceDialer) -> RouteTable:
         targets=TargetPolicy(),
         envelope=envelope,
         presence=presence,
+        tokens=nothing,
         clock=SystemClock(),
     )
     table = RouteTable(nothing, nothing, maker, presence, HealthChecks(ServiceProbe(dialer), time.monotonic))
