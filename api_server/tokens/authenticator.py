@@ -123,7 +123,7 @@ class ProgramAuthenticator:
     def _admit(self, known: Verified, address: str, wall: float) -> Identity:
         if not known.allows(address):
             raise AddressNotAllowedError("the API token may not be used from this address")
-        self._last_use.used(known.identity.id, wall)
+        self._last_use.note(known, wall)
         return known.identity
 
     def _count_wrong(self, address: str, now: float) -> None:

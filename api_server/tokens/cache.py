@@ -20,6 +20,8 @@ __all__ = ["Verified", "VerifiedTokens"]
 _MAX_AGE: Final = 300.0
 """Seconds after which one looks again though nothing is known to have changed: somebody may have edited the tables."""
 
+_NEVER: Final = float("inf")
+
 
 class Verified:
     """A token, whom it stands for, and from where.
@@ -30,15 +32,20 @@ class Verified:
         asked_at: when the question was put; seconds, monotonic.
     """
 
-    __slots__ = ("_allowed", "_networks", "asked_at", "expires_at", "identity", "issuer")
+    __slots__ = ("_allowed", "_networks", "asked_at", "expires_at", "identity", "issuer", "noted", "used_at")
 
     def __init__(self, token: LiveToken, identity: Identity, asked_at: float) -> None:
         self.identity = identity
         self.issuer = token.issuer
-        self.expires_at = token.expires_at if token.expires_at is not None else float("inf")
+        self.expires_at = token.expires_at if token.expires_at is not None else _NEVER
         """Seconds since the Unix epoch."""
         self.asked_at = asked_at
-        self._networks = [ipaddress.ip_network(each) for each in token.addresses]
+        self.used_at = 0.0
+        self.noted = False
+        """Both are of `LastUse`. They are here because whoever is asked about has been found here already: with many
+        tokens, each place in memory that is looked at costs more than what is done there.
+        """
+        self._networks = tuple(ipaddress.ip_network(each) for each in token.addresses)
         self._allowed: str | None = None
         """The last address that was found to be allowed."""
 

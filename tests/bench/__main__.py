@@ -23,6 +23,7 @@ from tests.bench.rows import (
     FIXED_FILE,
     SMALL_FILE,
     SMALL_SIZE,
+    AloneRow,
     Figures,
     IdleTunnels,
     LoadRow,
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in (with_peers(ROWS) if options.peers else ROWS) if not options.rows or row.key in options.rows]
     scale = Scale.quick() if options.quick else Scale()
     if options.rounds:
-        kinds = ("rounds", "idle_rounds", "far_rounds", "curve_rounds", "many_rounds")
+        kinds = ("rounds", "idle_rounds", "far_rounds", "curve_rounds", "many_rounds", "token_rounds")
         scale = dataclasses.replace(scale, **dict.fromkeys(kinds, options.rounds))
     with tempfile.TemporaryDirectory(prefix="homeport-bench-", dir=_memory()) as folder:
         results = _measure(rows, scale, Path(folder), options.sides)
@@ -114,6 +115,8 @@ def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str
             results.append(_measure_idle(row, scale, folder, only, console))
         elif isinstance(row, Lookups) and (not only or HOMEPORT in only):
             results.append(_told(report.Result(row, row.measure(scale)), console))
+        elif isinstance(row, AloneRow) and (not only or row.sides[0] in only):
+            results.append(_measure_alone(row, scale, folder / row.key, console))
     return sorted(results, key=lambda result: [row.key for row in rows].index(result.row.key))
 
 
@@ -183,6 +186,14 @@ def _told(result: report.Result, console: Console) -> report.Result:
         for number, figures in enumerate(rounds):
             console.print(f"{result.row.key} {number + 1}/{len(rounds)} {name}: {_short(figures)}")
     return result
+
+
+def _measure_alone(row: AloneRow, scale: Scale, folder: Path, console: Console) -> report.Result:
+    rounds: list[Figures] = []
+    for number in range(row.rounds(scale)):
+        rounds.append(row.measure(scale, folder / str(number)))
+        console.print(f"{row.key} {number + 1}/{row.rounds(scale)} {row.sides[0]}: {_short(rounds[-1])}")
+    return report.Result(row, {row.sides[0]: rounds})
 
 
 def _short(figures: Figures) -> str:

@@ -17,6 +17,7 @@ from tests.bench.sides import FIXED, HOMEPORT, REFERENCE, RelaySide, Side
 from tests.stack.process import Process
 
 __all__ = [
+    "AloneRow",
     "Bulk",
     "Curve",
     "Far",
@@ -67,6 +68,10 @@ class Scale:
     few_tunnels: int = 100
     many_tunnels: int = 10_000
     many_rounds: int = 3
+    few_tokens: int = 10
+    many_tokens: int = 10_000
+    token_rounds: int = 3
+    revocations: int = 200
 
     @classmethod
     def quick(cls) -> Scale:
@@ -88,6 +93,9 @@ class Scale:
             few_tunnels=10,
             many_tunnels=100,
             many_rounds=1,
+            many_tokens=100,
+            token_rounds=1,
+            revocations=5,
         )
 
 
@@ -123,6 +131,21 @@ class LoadRow(Row, ABC):
         if scale.warm_up:
             loads.requests(small_url(side), side.token_file, connections=32, seconds=scale.warm_up)
             loads.bulk(_bulk(side), side.token_file, method="GET", size=scale.bulk_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AloneRow(Row, ABC):
+    """A load that starts whatever it needs by itself; of Homeport alone."""
+
+    sides: tuple[str, ...] = (HOMEPORT,)
+
+    @abstractmethod
+    def rounds(self, scale: Scale) -> int:
+        """How often it is measured."""
+
+    @abstractmethod
+    def measure(self, scale: Scale, folder: Path) -> Figures:
+        """Measure it once; `folder` is its own."""
 
 
 @contextmanager

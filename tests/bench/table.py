@@ -10,6 +10,7 @@ from tests.bench.many import ManyTunnels
 from tests.bench.price import GatewayPrice, Lookups
 from tests.bench.rows import Bulk, Curve, Far, IdleTunnels, Mixed, Requests, Row
 from tests.bench.sides import BARE, FIXED, HOMEPORT, OPEN, REFERENCE, SSH
+from tests.bench.tokens import ManyApiTokens, Revocation
 
 __all__ = ["ROWS", "with_peers"]
 
@@ -108,6 +109,16 @@ ROWS: tuple[Row, ...] = (
         key="lookups",
         title="a look into the route table",
         goals=(AtMost("lookup many/few", 1.2, False),),
+    ),
+    ManyApiTokens(
+        key="tokens",
+        title="one API token among 10,000",
+        goals=(AtMost("remembered many/few", 1.2, False), AtMost("looked up many/few", 1.2, False)),
+    ),
+    Revocation(
+        key="revocation",
+        title="from a revocation's answer to the first refusal on another API process",
+        goals=(AtMost("p99 ms", 1_000.0, False),),
     ),
 )
 """Every row, in the order in which they are measured."""

@@ -10,7 +10,20 @@ import pytest
 from tests.bench.__main__ import main
 from tests.bench.table import ROWS
 
-KEYS = ["download", "small", "mixed", "tls-small", "far", "curve", "idle", "many", "price", "lookups"]
+KEYS = [
+    "download",
+    "small",
+    "mixed",
+    "tls-small",
+    "far",
+    "curve",
+    "idle",
+    "many",
+    "price",
+    "lookups",
+    "tokens",
+    "revocation",
+]
 
 
 @pytest.mark.timeout(600)  # the first time, three Go programs are built

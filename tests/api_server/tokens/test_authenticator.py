@@ -15,6 +15,7 @@ from api_server.db.errors import DatabaseUnavailableError
 from api_server.tokens.authenticator import ProgramAuthenticator
 from api_server.tokens.cache import VerifiedTokens
 from api_server.tokens.keys import TokenKeys
+from api_server.tokens.last_use import Use
 from api_server.tokens.metrics import TokenMetrics
 from api_server.tokens.records import Issuer, LiveToken
 from common.crypto.api_tokens import new_api_token
@@ -90,8 +91,8 @@ class Stage:
     def fresh(self) -> bool:
         return self.is_fresh
 
-    def used(self, token: str, at: float) -> None:
-        self.uses[token] = at
+    def note(self, use: Use, at: float) -> None:
+        self.uses[use.identity.id] = at
 
     async def call(self, token: Secret, address: str = HERE) -> Identity | None:
         return await self.authenticator.authenticate(token, address=address)

@@ -14,6 +14,7 @@ from api_server.tokens.metrics import TokenMetrics
 from common.crypto.session_tokens import SessionTokenSigner
 from tests.api_server.people import Home, Person, running_domains
 from tests.api_server.tokens.calls import make, try_token
+from tests.api_server.tokens.test_cache import verified
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +79,18 @@ async def test_t4_what_cannot_be_written_waits_and_what_does_not_fit_is_counted(
     await uses.finish()
     assert registry.get_sample_value("homeport_api_token_uses_lost_total") == 4
     assert len(uses) == 0
+
+
+async def test_t4_notes_that_do_not_fit_are_counted_too(home: Home) -> None:
+    registry = CollectorRegistry()
+    uses = LastUse(home.database, TokenMetrics(registry), most=2)
+    known = [verified(f"tok_{number}") for number in range(3)]
+    for _ in range(2):
+        for each in known:
+            uses.note(each, 100.0)
+    assert len(uses) == 2
+    assert registry.get_sample_value("homeport_api_token_uses_lost_total") == 2
+    await uses.write()
+    assert len(uses) == 0
+    uses.note(known[2], 100.0)
+    assert len(uses) == 1
