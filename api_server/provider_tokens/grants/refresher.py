@@ -55,9 +55,9 @@ from common.secret import Secret
 
 __all__ = ["Mourner", "RefreshSource", "Refresher", "Sources"]
 
-_LEASE = 30.0
-"""Seconds; three times the longest exchange with a provider. It is renewed while its holder lives."""
-_PATIENCE = 45.0
+_LEASE = 15.0
+"""Seconds; more than an exchange with a provider takes. It is renewed while its holder lives."""
+_PATIENCE = 25.0
 """Seconds that somebody waits for another process: for one that died as long as its lease lasts."""
 _LOOKS = (0.02, 0.5)
 """Seconds between two looks at what another process is at: the first, and the most."""

@@ -38,8 +38,8 @@ from common.secret import Secret
 
 __all__ = ["Revoked", "TokenManager"]
 
-_LEASE = 30.0
-_WAIT_FOR_A_REFRESH = 15.0
+_LEASE = 15.0
+_WAIT_FOR_A_REFRESH = 20.0
 """Seconds that a disconnect waits for a refresh that is under way: longer than an exchange with a provider."""
 _ATTEMPTS = 8
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api_server.custody.tables import custody_records
 from api_server.db.database import Database
 from api_server.db.engine import Kind
 from api_server.outbound.http import OutboundHttp
+from api_server.provider_tokens.tables import refresh_attempts
 from api_server.teams.roles import Role
 from common.crypto.session_tokens import SessionTokenSigner
 from tests.api_server.fakes import AWAY
@@ -230,3 +234,24 @@ async def test_a_provider_that_is_away_while_the_code_is_redeemed(flow: Flow) ->
     flow.double.mode = "invalid_client"
     answer = await flow.come_back(browser, flow.double.consent(await flow.begin(browser)))
     assert (answer.status_code, answer.json()["code"]) == (502, "provider_refuses_client")
+
+
+async def test_a_team_that_is_deleted_takes_its_connections_along(flow: Flow) -> None:
+    """And the marks of refreshes that have no answer; those of other teams stay."""
+    boss = await flow.home.person("boss", home=Role.ADMIN)
+    made = await flow.home.call("POST", "/api/teams", boss, json={"id": "away", "admin": boss.id})
+    assert made.status_code == 201, made.text
+    for team in ("home", "away"):
+        await flow.connect(boss, query=f"?team={team}")
+    flow.home.clock.advance(7200)
+    flow.double.mode = "error_500"
+    for team in ("home", "away"):
+        assert (await flow.hand_out(boss, query=f"?team={team}")).status_code == 503
+    assert (await flow.home.call("DELETE", "/api/teams/away", boss)).status_code == 204
+
+    async def left(tx: AsyncConnection) -> tuple[list[str], list[str]]:
+        sealed = select(custody_records.c.team_id).where(custody_records.c.sealed.is_not(None))
+        marks = select(refresh_attempts.c.team_id)
+        return list((await tx.execute(sealed)).scalars()), list((await tx.execute(marks)).scalars())
+
+    assert await flow.home.database.read(left) == (["home"], ["home"])
