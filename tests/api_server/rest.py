@@ -53,7 +53,7 @@ from common.guesses import GuessLimiter
 from common.ids import TeamId
 from common.secret import Secret
 from tests.api_server.audit_lines import RecordedAudit
-from tests.api_server.auth.signin.nobody import nobody_signs_in
+from tests.api_server.auth.signin.nobody import nobody_opens_pages, nobody_signs_in
 from tests.api_server.changes.recorded import AlwaysFresh, RecordedChanges
 from tests.api_server.fakes import AWAY, HOME, FakeClock, FakeDatabase, FakeRelay, FakeStore
 from tests.api_server.outbound.stage import no_outbound
@@ -229,6 +229,7 @@ async def running_api(
     async with _domains(signer, clock, relay, lines) as domains:
         routes = rest_routes(
             sign_in if sign_in is not None else nobody_signs_in(clock),
+            nobody_opens_pages(clock),
             AuditEndpoints(audit if audit is not None else FakeAudit()),
             EventEndpoints(hub, heartbeat=heartbeat),
             HealthEndpoints(readiness, registry),
