@@ -14,9 +14,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from api_server.custody.destinations import Place
 from api_server.custody.errors import StoreRefusedError, StoreUnavailableError
@@ -182,13 +184,20 @@ class GitCommand:
             raise
 
     async def _run(self, arguments: Sequence[str], data: bytes, environment: Mapping[str, str]) -> bytes:
+        # From a file without a name: of a pipe, uvloop forgets the end when a command has ended before it was written.
+        with tempfile.TemporaryFile(dir=self._environment["HOME"]) as given:
+            given.write(data)
+            given.seek(0)
+            return await self._run_on(given, arguments, environment)
+
+    async def _run_on(self, given: IO[bytes], arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
         command = arguments[0]
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
                 *self._options,
                 *arguments,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=given,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=dict(environment),
@@ -199,7 +208,7 @@ class GitCommand:
             raise StoreUnavailableError(f"git cannot be run: {exc.strerror}") from None
         try:
             async with asyncio.timeout(self._timeout):
-                out, err = await process.communicate(data)
+                out, err = await process.communicate()
         except TimeoutError:
             raise StoreUnavailableError(f"`git {command}` took longer than {self._timeout:g} s") from None
         finally:

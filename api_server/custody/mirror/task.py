@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from enum import Enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -26,6 +27,19 @@ __all__ = ["MirrorMetrics", "Mirrors"]
 
 _LONGEST = 300.0
 """Seconds between two attempts, however often one has failed."""
+
+
+_BUSY = 2.0
+"""Seconds until a look after another process: it may have been past what has just changed."""
+
+
+class _Outcome(Enum):
+    """How a sync ended."""
+
+    WELL = "well"
+    BUSY = "busy"
+    """Another process was at it."""
+    FAILED = "failed"
 
 
 class MirrorMetrics:
@@ -93,35 +107,37 @@ class Mirrors:
         event = self._changed[mirror.name]
         while True:
             event.clear()
-            wait = self._interval
-            if await self._sync(mirror):
-                backoff.connected_for(0.0)
-            else:
-                wait = backoff.next_delay()
+            match await self._sync(mirror):
+                case _Outcome.WELL:
+                    backoff.connected_for(0.0)
+                    wait = self._interval
+                case _Outcome.BUSY:
+                    wait = min(_BUSY, self._interval)
+                case _Outcome.FAILED:
+                    wait = backoff.next_delay()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await event.wait()
 
-    async def _sync(self, mirror: Mirror) -> bool:
-        """Whether all is well."""
+    async def _sync(self, mirror: Mirror) -> _Outcome:
         name = mirror.name
         try:
             synced = await mirror.sync()
             drift = await self._database.read(MirrorLedger(name).drift)
         except StoreBusyError:
-            return True  # another process does it
+            return _Outcome.BUSY
         except (CustodyError, DatabaseError, LeaseLostError, SealError) as exc:
             self._metrics.problem.labels(name).set(1)
             self._log.warning("a mirror is not in step", mirror=name, code=exc.code, detail=exc.detail)
-            return False
+            return _Outcome.FAILED
         except Exception as exc:
             # A fault of ours, or of a library. It must not take the server along; without its text, which may quote.
             self._metrics.problem.labels(name).set(1)
             self._log.error("a mirror has failed", mirror=name, error=type(exc).__name__)
-            return False
+            return _Outcome.FAILED
         self._metrics.problem.labels(name).set(0)
         self._metrics.pending.labels(name).set(drift.changes + drift.deletions)
         self._metrics.sent.labels(name).inc(synced.sent + synced.deleted)
         if synced.sent or synced.deleted:
             self._log.info("a mirror is in step", mirror=name, sent=synced.sent, deleted=synced.deleted)
-        return True
+        return _Outcome.WELL

@@ -54,6 +54,7 @@ async def test_c8_no_canary_in_logs_arguments_commits_or_files(tmp_path: Path, f
                 logged = server.process.log.read_text()
             assert "a mirror is not in step" in logged
             assert "store_refused" in logged
+            assert "a mirror has failed" not in logged
             commits = subprocess.run(
                 ["git", "-C", str(repository), "log", "-p", "--format=%B%an%ae", "main"],
                 capture_output=True, check=True, text=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from api_server.custody.destinations import place_of
 from api_server.custody.documents.interfaces import Change
@@ -156,6 +157,22 @@ async def test_a_branch_that_is_gone_is_noticed(documents: GitDocuments, reposit
     git(repository, "update-ref", "-d", "refs/heads/main")
     with pytest.raises(DestinationAlteredError, match="gone"):
         await documents.refresh()
+
+
+def test_commands_that_end_at_once_do_so_on_the_loop_of_the_server_too(
+    server: GitServer, repository: Path, tmp_path: Path
+) -> None:
+    """uvloop fails to write to a process that has ended; git that fails ends before it has read anything."""
+
+    async def course() -> None:
+        documents = client(server, repository, tmp_path / "clone")
+        await documents.open()
+        await put(documents, "auths/a.json", "1")
+        (tmp_path / "clone" / "repo.git" / "HEAD").unlink()  # so that commands fail, and the clone is rebuilt
+        for number in range(3):
+            await put(documents, "auths/a.json", str(number))
+
+    uvloop.run(course())
 
 
 async def test_an_empty_repository_is_empty(documents: GitDocuments) -> None:
