@@ -1,6 +1,6 @@
 """Keeps when each token was last used.
 
-A use costs two assignments; the database is written a few times a minute, off everybody's way. What is not written yet
+A use costs a look at a flag; the database is written a few times a minute, off everybody's way. What is not written yet
 is bounded. What does not fit is counted as lost; so is what cannot be written by the end of the process. A process that
 is killed loses the uses since the last write: at most `INTERVAL` seconds of them, which is how exact the time is.
 """
@@ -80,11 +80,13 @@ class LastUse:
         return len(self._noted) + len(self._waiting)
 
     def note(self, use: Use, at: float) -> None:
-        """A token was used, at so many seconds since the Unix epoch; on the way of each request."""
-        use.used_at = at
+        """A token was used, at so many seconds since the Unix epoch; on the way of each request. Between two writes the
+        first use stands for those that follow.
+        """
         if not use.noted:
             if len(self._noted) < self._most:
                 use.noted = True
+                use.used_at = at
                 self._noted.append(use)
             else:
                 self._metrics.uses_lost.inc()
