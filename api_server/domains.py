@@ -40,7 +40,6 @@ from api_server.limits.records import SubjectKind
 from api_server.limits.service import LimitService
 from api_server.limits.watch import LimitWatch
 from api_server.outbound.outbound import Outbound
-from api_server.outbound.policy import TargetPolicy
 from api_server.provider_tokens.ending import EndedConnections
 from api_server.rest import Endpoints
 from api_server.routing.endpoints import RouteEndpoints
@@ -86,7 +85,6 @@ class Domains:
         relay: enforces revocations.
         freshness: whether what this process remembers may be trusted.
         envelope: seals what is secret and stored.
-        targets: which URLs may be named.
         outbound: reaches what users name.
         signer: of session tokens.
         clock: of both kinds.
@@ -98,6 +96,8 @@ class Domains:
         api_token_max_lifetime: seconds, of any API token; 0 for no limit.
         token_lifetime: seconds, of a session token for which none is asked.
         token_max_lifetime: seconds, of any.
+        broker_concurrency: most calls of the broker to one provider of a team at a time.
+        broker_rate: most of them a second.
     """
 
     def __init__(
@@ -110,7 +110,6 @@ class Domains:
         freshness: Freshness,
         relay: RelayRevocations,
         envelope: Envelope,
-        targets: TargetPolicy,
         outbound: Outbound,
         signer: SessionTokenSigner,
         clock: Clock,
@@ -122,6 +121,8 @@ class Domains:
         api_token_max_lifetime: float,
         token_lifetime: float,
         token_max_lifetime: float,
+        broker_concurrency: int = 8,
+        broker_rate: float = 20.0,
     ) -> None:
         self.database = database
         self.audit = audit
@@ -141,7 +142,7 @@ class Domains:
         """Gathers the events for them that no transaction makes."""
         limiter.on_reached(self.collector.limit_reached)
         webhooks = WebhookService(
-            database=database, audit=audit, changes=changes, secrets=secrets, policy=targets, clock=clock
+            database=database, audit=audit, changes=changes, secrets=secrets, policy=outbound.policy, clock=clock
         )
         self.envelope = envelope
         """What every domain seals with."""
@@ -161,14 +162,14 @@ class Domains:
         usage = UsageService(database, clock)
         book = DeviceBook()
         self.routes = RouteService(
-            database=database, audit=audit, changes=changes, devices=book, urls=targets, clock=clock
+            database=database, audit=audit, changes=changes, devices=book, urls=outbound.policy, clock=clock
         )
         self.upstream_secrets = UpstreamSecretService(
             database=database,
             audit=audit,
             changes=changes,
             devices=book,
-            urls=targets,
+            urls=outbound.policy,
             envelope=envelope,
             clock=clock,
         )
@@ -185,6 +186,8 @@ class Domains:
             outbound=outbound,
             clock=clock,
             registry=registry,
+            concurrency=broker_concurrency,
+            rate=broker_rate,
         )
         connections = EndedConnections(self.records)
         self.teams = TeamService(

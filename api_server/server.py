@@ -169,7 +169,6 @@ class ApiServer:
             freshness=self.changes,
             relay=self._client,
             envelope=self._envelope,
-            targets=self._outbound.policy,
             outbound=self._outbound,
             signer=SessionTokenSigner.from_file(settings.session_signing_key_file),
             clock=clock,
@@ -181,6 +180,8 @@ class ApiServer:
             api_token_max_lifetime=settings.api_token_max_lifetime,
             token_lifetime=settings.session_token_lifetime,
             token_max_lifetime=settings.session_token_max_lifetime,
+            broker_concurrency=settings.broker_concurrency,
+            broker_rate=settings.broker_rate,
         )
         self._connections = Connections(
             settings.providers,

@@ -217,6 +217,13 @@ class ApiSettings(CustodySettings, frozen=True, kw_only=True):
     max_connections_per_backend: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Connections of the gateway to one backend at a time, for one team.")
     ] = 512
+    broker_concurrency: Annotated[
+        int, Meta(ge=1, le=1000, description="Calls of the broker to one provider at a time, for one team.")
+    ] = 8
+    broker_rate: Annotated[
+        float,
+        Meta(ge=0.01, le=10_000, description="Calls of the broker to one provider a second, for one team."),
+    ] = 20.0
     stream_idle_timeout: Annotated[
         Seconds, Meta(description="Time without a byte either way after which the gateway ends a response or upgrade.")
     ] = 3600.0

@@ -42,7 +42,6 @@ from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.outbound.outbound import Outbound
-from api_server.outbound.policy import TargetPolicy
 from api_server.programs import Programs
 from api_server.rest import Endpoints, rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
@@ -179,7 +178,6 @@ async def running_domains(
     signer: SessionTokenSigner,
     *,
     audit: AuditLog | None = None,
-    targets: TargetPolicy | None = None,
     wiring: Wiring | None = None,
     api_token_max_lifetime: float = 0.0,
     more: Callable[[Domains, Database, AuditLog], Endpoints] | None = None,
@@ -196,8 +194,6 @@ async def running_domains(
         more: makes what is served beside.
         outbound: reaches providers; by default there is none to reach.
     """
-    if targets is None:
-        targets = TargetPolicy() if outbound is None else outbound.policy
     clock, relay, recorded = FakeClock(), FakeRelay(), RecordedAudit()
     memberships = DatabaseMemberships(database, clock)
     log = recorded if audit is None else audit
@@ -210,7 +206,6 @@ async def running_domains(
         freshness=AlwaysFresh(),
         relay=relay,
         envelope=Envelope(Keyring([new_wrapping_key()])),
-        targets=targets,
         outbound=outbound if outbound is not None else no_outbound(),
         signer=signer,
         clock=clock,

@@ -38,7 +38,6 @@ from api_server.http.routes import Route
 from api_server.http.server import RestServer
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
-from api_server.outbound.policy import TargetPolicy
 from api_server.rest import rest_routes
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.teams.memberships import DatabaseMemberships
@@ -159,7 +158,6 @@ async def _domains(
                 freshness=AlwaysFresh(),
                 relay=relay,
                 envelope=Envelope(Keyring([new_wrapping_key()])),
-                targets=TargetPolicy(),
                 outbound=no_outbound(),
                 signer=signer,
                 clock=clock,

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from tests.bench import plots, report
+from tests.bench.broker import BrokerTokens
 from tests.bench.many import LIMITS, ManyTunnels
 from tests.bench.price import GatewayPrice, Lookups
 from tests.bench.rows import (
@@ -115,6 +116,8 @@ def _measure(rows: Sequence[Row], scale: Scale, folder: Path, only: Sequence[str
             results.append(_measure_idle(row, scale, folder, only, console))
         elif isinstance(row, Lookups) and (not only or HOMEPORT in only):
             results.append(_told(report.Result(row, row.measure(scale)), console))
+        elif isinstance(row, BrokerTokens) and (not only or HOMEPORT in only):
+            results.append(_told(report.Result(row, row.measure(scale, folder / row.key)), console))
         elif isinstance(row, AloneRow) and (not only or row.sides[0] in only):
             results.append(_measure_alone(row, scale, folder / row.key, console))
     return sorted(results, key=lambda result: [row.key for row in rows].index(result.row.key))

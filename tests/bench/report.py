@@ -15,7 +15,7 @@ import msgspec
 
 from tests.bench.goals import Goal
 from tests.bench.rows import Figures, Row, Scale
-from tests.bench.sides import BARE, FIXED, HOMEPORT, OPEN, REFERENCE, SSH
+from tests.bench.sides import BARE, FIXED, FOUR, HANDLER, HOMEPORT, OPEN, REFERENCE, SSH
 from tests.stack.tools import tool
 
 __all__ = ["NAMES", "Result", "describe_machine", "page", "ratio", "ratios", "to_json"]
@@ -26,6 +26,8 @@ NAMES = {
     BARE: "Go, bare front",
     FIXED: "Homeport, fixed window",
     OPEN: "Homeport, unchecked",
+    FOUR: "Homeport, 4 API processes",
+    HANDLER: "bare aiohttp handler",
     SSH: "ssh -R",
 }
 """How the sides are called on the page."""

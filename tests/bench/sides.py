@@ -24,6 +24,8 @@ from tests.stack.tools import tool
 __all__ = [
     "BARE",
     "FIXED",
+    "FOUR",
+    "HANDLER",
     "HOMEPORT",
     "OPEN",
     "REFERENCE",
@@ -49,7 +51,11 @@ SSH = "ssh"
 """A peer: OpenSSH's `ssh -R` and `sshd`, as Debian has them. Raw TCP: it reads no HTTP and asks for no token."""
 OPEN = "homeport-open"
 """A gateway of ours that checks nothing and has one place to go: the bare forward."""
-SIDES = (HOMEPORT, REFERENCE, BARE, FIXED, OPEN, SSH)
+FOUR = "homeport-4"
+"""Four API processes of ours on one port, with a PostgreSQL."""
+HANDLER = "aiohttp"
+"""A bare aiohttp handler that answers the same bytes to whoever asks."""
+SIDES = (HOMEPORT, REFERENCE, BARE, FIXED, OPEN, FOUR, HANDLER, SSH)
 
 _TOKEN = "bench-" + "0123456789abcdef" * 2
 _DEVICE = "bench"

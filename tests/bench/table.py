@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tests.bench.broker import BrokerTokens
 from tests.bench.goals import AtLeast, AtMost, Goal
 from tests.bench.many import ManyTunnels
 from tests.bench.price import GatewayPrice, Lookups
 from tests.bench.rows import Bulk, Curve, Far, IdleTunnels, Mixed, Requests, Row
-from tests.bench.sides import BARE, FIXED, HOMEPORT, OPEN, REFERENCE, SSH
+from tests.bench.sides import BARE, FIXED, HANDLER, HOMEPORT, OPEN, REFERENCE, SSH
 from tests.bench.tokens import ManyApiTokens, Revocation
 
 __all__ = ["ROWS", "with_peers"]
@@ -119,6 +120,11 @@ ROWS: tuple[Row, ...] = (
         key="revocation",
         title="from a revocation's answer to the first refusal on another API process",
         goals=(AtMost("p99 ms", 1_000.0, False),),
+    ),
+    BrokerTokens(
+        key="broker",
+        title="a brokered token from the cache, 300 connections, against a bare aiohttp handler",
+        goals=(AtLeast("requests/s", 0.8, of_reference=True, against=HANDLER), AtMost("p99/p50", 5.0, False)),
     ),
 )
 """Every row, in the order in which they are measured."""

@@ -23,6 +23,7 @@ KEYS = [
     "lookups",
     "tokens",
     "revocation",
+    "broker",
 ]
 
 

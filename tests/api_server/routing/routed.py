@@ -105,7 +105,7 @@ async def routed(
     checks: list[HealthChecks] = []
     async with (
         Database.connect(url) as database,
-        running_domains(database, signer, targets=outbound.policy, outbound=outbound, more=more) as home,
+        running_domains(database, signer, outbound=outbound, more=more) as home,
     ):
         await database.write(_furnish)
 

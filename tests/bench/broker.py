@@ -1,35 +1,32 @@
 """`GET /api/token` from the cache with 300 connections, beside a bare aiohttp handler that answers the same bytes, and
 on four API processes that share a PostgreSQL.
 
-    python -m tests.bench.token_micro [--rounds 5] [--seconds 3]
-
-The rounds take turns, so that what else the machine does falls on all of them; a ratio is the median of the rounds'
-own. The API is the real one, started by its command: authentication, authorisation, quotas, metrics and audit as ever.
+The rounds take turns, so that what else the machine does falls on all of them. The API is the real one, started by its
+command: authentication, authorisation, quotas, metrics and audit as ever.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import httpx
 
 from api_server.db.engine import Kind
+from tests.bench.rows import Figures, Row, Scale
+from tests.bench.sides import FOUR, HANDLER, HOMEPORT
 from tests.databases.servers import Databases
 from tests.stack.homeport import Api, Keys, api, relay
 from tests.stack.process import Process
 from tests.stack.provider import token_provider
 from tests.stack.tools import tool
 
-__all__ = ["main"]
+__all__ = ["BrokerTokens"]
 
 CONNECTIONS = 300
 PATH = "/api/token?realm=r&key=k"
@@ -62,8 +59,8 @@ uvloop.run(main())
 """
 
 
-def measure(url: str, header: Mapping[str, str], seconds: float) -> tuple[float, float, float]:
-    """Requests a second, and the 50th and 99th percentile of latency in milliseconds."""
+def _load(url: str, header: Mapping[str, str], seconds: float) -> Figures:
+    """What all the connections get, each asking again as soon as it is answered."""
     fields = [part for name, value in header.items() for part in ("-H", f"{name}: {value}")]
     command = [tool("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", *fields, url]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -71,7 +68,8 @@ def measure(url: str, header: Mapping[str, str], seconds: float) -> tuple[float,
         raise RuntimeError(said)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert rate is not None
-    return float(rate[1]), _milliseconds(said, "50%"), _milliseconds(said, "99%")
+    p50, p99 = _milliseconds(said, "50%"), _milliseconds(said, "99%")
+    return {"requests/s": float(rate[1]), "p50 ms": p50, "p99 ms": p99, "p99/p50": p99 / p50}
 
 
 def _milliseconds(said: str, percentile: str) -> float:
@@ -113,40 +111,28 @@ def _servers(folder: Path, url: str, count: int, provider: str) -> Iterator[tupl
         yield servers, header
 
 
-def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    given = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        databases = stack.enter_context(Databases(folder))
-        provider = stack.enter_context(token_provider())
-        bare = stack.enter_context(_bare(folder))
-        sides = {"bare aiohttp handler": (bare, {})}
-        for name, kind, count in (("1 API process", Kind.SQLITE, 1), ("4 API processes", Kind.POSTGRESQL, 4)):
-            url = stack.enter_context(databases.fresh(kind))
-            home = folder / f"of-{count}"
-            servers, header = stack.enter_context(_servers(home, url, count, provider.url))
-            sides[f"{name}, {kind.name.lower()}"] = (servers[0].api + PATH, header)
-        results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sides}
-        for _ in range(given.rounds):
-            for name, (url, header) in sides.items():
-                results[name].append(measure(url, header, given.seconds))
-        _show(results, calls=len(provider.calls))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerTokens(Row):
+    """A brokered token out of the cache."""
 
+    sides: tuple[str, ...] = (HOMEPORT, HANDLER, FOUR)
 
-def _show(results: Mapping[str, list[tuple[float, float, float]]], *, calls: int) -> None:
-    reference = next(iter(results.values()))
-    print(f"load before and now: {os.getloadavg()[0]:.1f}; calls to the provider in all: {calls}")
-    print(f"{'side':32} {'requests/s':>12} {'ratio':>7} {'p50 ms':>8} {'p99 ms':>8} {'p99/p50':>8}")
-    for name, rounds in results.items():
-        ratio = median(mine[0] / theirs[0] for mine, theirs in zip(rounds, reference, strict=True))
-        p50, p99 = (median(each[number] for each in rounds) for number in (1, 2))
-        rate = median(each[0] for each in rounds)
-        print(f"{name:32} {rate:12.0f} {ratio:7.2f} {p50:8.1f} {p99:8.1f} {p99 / p50:8.1f}")
-
-
-if __name__ == "__main__":
-    main()
+    def measure(self, scale: Scale, folder: Path) -> dict[str, list[Figures]]:
+        """All rounds, the sides in turn."""
+        folder.mkdir(parents=True)
+        with ExitStack() as stack:
+            databases = stack.enter_context(Databases(folder))
+            provider = stack.enter_context(token_provider())
+            asked: dict[str, tuple[str, Mapping[str, str]]] = {}
+            for side, kind, count in ((HOMEPORT, Kind.SQLITE, 1), (FOUR, Kind.POSTGRESQL, 4)):
+                url = stack.enter_context(databases.fresh(kind))
+                servers, header = stack.enter_context(_servers(folder / side, url, count, provider.url))
+                asked[side] = (servers[0].api + PATH, header)
+            asked[HANDLER] = (stack.enter_context(_bare(folder)), {})
+            rounds: dict[str, list[Figures]] = {side: [] for side in self.sides}
+            for number in range(scale.rounds + 1):
+                for side in self.sides:
+                    figures = _load(*asked[side], scale.seconds)
+                    if number:  # the first one is to warm up
+                        rounds[side].append(figures)
+        return rounds
