@@ -48,7 +48,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     help="How long ago it begins: 90m, 24h, 7d.",
 )
 @click.option("--to", "until", metavar="TIME", callback=parse_duration, help="How long ago it ends; by default now.")
-@click.option("--token", metavar="ID", help="Only that of a token or person.")
+@click.option("--token-id", "token", metavar="ID", help="Only that of a token or person.")
 @click.option("--route", metavar="ID", help="Only that of a route, or of DEVICE/SERVICE.")
 @click.option("--status", type=click.IntRange(0, 599), help="Only that with this status; 0 for no response.")
 @with_connection()

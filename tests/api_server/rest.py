@@ -21,6 +21,7 @@ from api_server.audit.store import AuditReader, Filter, Recorded
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.interfaces import Action, Authenticator, CookieAuthenticator, Identity, Pending
 from api_server.auth.signin.endpoints import SignInEndpoints
+from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
 from api_server.auth.signin.store import DatabaseSignInStore
 from api_server.changes.feed import ChangeFeed
 from api_server.db.database import Database
@@ -199,6 +200,7 @@ async def running_api(
     more: list[Route] | None = None,
     authenticator: Authenticator | None = None,
     sign_in: SignInEndpoints | None = None,
+    pages: GatewaySignInEndpoints | None = None,
     audit: AuditReader | None = None,
     sessions: CookieAuthenticator | None = None,
     heartbeat: float = 15.0,
@@ -214,6 +216,7 @@ async def running_api(
         store: of sessions; an empty one by default.
         more: routes beside the usual ones.
         sign_in: serves `/api/auth`; by default nobody can sign in.
+        pages: serves `/api/auth/gateway`; by default nobody can sign in there either.
         sessions: of people who have.
         log: `kept` in `Api.logs`; None for the log of the process.
     """
@@ -227,7 +230,7 @@ async def running_api(
     async with _domains(signer, clock, relay, lines) as domains:
         routes = rest_routes(
             sign_in if sign_in is not None else nobody_signs_in(clock),
-            nobody_opens_pages(clock),
+            pages if pages is not None else nobody_opens_pages(clock),
             AuditEndpoints(audit if audit is not None else FakeAudit()),
             EventEndpoints(hub, heartbeat=heartbeat),
             HealthEndpoints(readiness, registry),

@@ -148,10 +148,10 @@ async def staged(
         fixed=False,
         domain=None,
     )
-    more = [] if places is None else GatewaySignInEndpoints(at_gateway, places).routes()
+    pages = None if places is None else GatewaySignInEndpoints(at_gateway, places)
     async with (
         AsyncExitStack() as exit_stack,
-        running_api(signer, sign_in=endpoints, sessions=sessions, more=more) as api,
+        running_api(signer, sign_in=endpoints, sessions=sessions, pages=pages) as api,
     ):
         here.append(api.url)
         async with exit_stack:
