@@ -3,7 +3,9 @@
 Gateway                listener, timer, drain
   ClientConnection     one client: cuts requests out, one after the other
     Exchange           one request and its response            RequestReader, ResponseReader, Answer, framing
+      Admission        whether it may go on its way            Gatekeeper, Governor, cors, browsers; replies
     Splice             bytes, after an upgrade                 raw, websocket
+  MeteredConnection    what goes by, counted and held up       Governor, Visits
   Gatekeeper           who may                                 api_server.auth
   DeviceRouter         where to                                paths, targets
   StreamSource         by which stream                         device_streams

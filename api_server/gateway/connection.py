@@ -21,74 +21,27 @@ import socket
 import struct
 from typing import Final, cast
 
-from api_server.auth.interfaces import Identity
 from api_server.gateway.core import Activity, GatewayCore
 from api_server.gateway.errors import GatewayFullError, HeadTooLargeError, RequestTimeoutError
 from api_server.gateway.exchange import Exchange
 from api_server.gateway.forwarding import Client
-from api_server.gateway.governor import Ticket
+from api_server.gateway.metering import MeteredConnection
 from api_server.gateway.problems import problem_response
+from api_server.gateway.registry import ConnectionRegistry
 from api_server.gateway.requests import RequestReader
-from api_server.gateway.targets import Target
 from api_server.gateway.timers import NEVER, TimerWheel
-from api_server.gateway.visits import Visits
 from common.errors import HomeportError
-from common.tunnel.stream import Buffer
 
-__all__ = ["ClientConnection", "ConnectionRegistry"]
+__all__ = ["ClientConnection"]
 
 _CR: Final = ord("\r")
-_SHORTEST_WAIT: Final = 0.01
-"""Seconds; what is less is made up for with what follows."""
-
 _EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
 
 _LINGER_NOTHING: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of zero: close sends RST and drops what was not sent (socket(7))."""
 
 
-class ConnectionRegistry:
-    """The clients that are connected."""
-
-    __slots__ = ("_connections", "_empty")
-
-    def __init__(self) -> None:
-        self._connections: set[ClientConnection] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def __len__(self) -> int:
-        return len(self._connections)
-
-    def enter(self, connection: ClientConnection) -> None:
-        """A client has connected."""
-        self._connections.add(connection)
-        self._empty.clear()
-
-    def leave(self, connection: ClientConnection) -> None:
-        """It is gone."""
-        self._connections.discard(connection)
-        if not self._connections:
-            self._empty.set()
-
-    def snapshot(self) -> list[ClientConnection]:
-        """Those of this moment."""
-        return list(self._connections)
-
-    def occupancy(self) -> tuple[int, int]:
-        """How many there are, and how many of them are busy."""
-        return len(self._connections), sum(connection.busy for connection in self._connections)
-
-    def held(self) -> int:
-        """Bytes that they hold, in all."""
-        return sum(connection.held for connection in self._connections)
-
-    async def wait_empty(self) -> None:
-        """Return once there is none."""
-        await self._empty.wait()
-
-
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(MeteredConnection):
     """One client.
 
     Args:
@@ -97,57 +50,31 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_activity",
         "_advancing",
         "_ahead",
-        "_core",
         "_leaving",
-        "_reading",
-        "_received",
         "_registry",
         "_scanned",
-        "_sent",
-        "_throttled",
-        "_transport",
         "_unsent",
-        "_visiting",
         "bucket",
-        "caller",
         "deadline",
         "ended",
         "requests",
-        "ticket",
-        "write_paused",
     )
 
-    _transport: asyncio.Transport
     requests: RequestReader
 
     def __init__(self, core: GatewayCore, registry: ConnectionRegistry) -> None:
-        self._core = core
+        super().__init__(core)
         self._registry = registry
-        self._activity: Activity | None = None
         self._advancing = False
         self._ahead = b""
         self._scanned = 0
         self._unsent = 0
         """Bytes that waited for the client at the last deadline."""
         self._leaving = False
-        self._reading = True
-        self._throttled = False
-        """More bytes than may have gone by: none is taken from either side until that is made up for."""
-        self._received = 0
-        self._sent = 0
-        """Bytes of the request that is under way and of its response, with all that belongs to them."""
-        self._visiting = False
-        """What is under way is a person's browser's."""
-        self.ticket: Ticket | None = None
-        """Of the request that is under way."""
-        self.caller: Identity | None = None
-        """On whose behalf the last request was admitted."""
         self.ended = False
         """The client will send no more."""
-        self.write_paused = False
         self.deadline = NEVER
         self.bucket = TimerWheel.UNARMED
 
@@ -159,11 +86,6 @@ class ClientConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether something is under way."""
         return self._activity is not None
-
-    @property
-    def reading(self) -> bool:
-        """Whether the client's bytes are taken."""
-        return self._reading and not self._throttled
 
     @property
     def held(self) -> int:
@@ -223,20 +145,6 @@ class ClientConnection(asyncio.Protocol):
             activity.client_lost()
         self._settle()
 
-    def pause_writing(self) -> None:
-        self.write_paused = True
-        if self._activity is not None:
-            self._activity.client_paused()
-
-    def resume_writing(self) -> None:
-        self.write_paused = False
-        if self._throttled:
-            return
-        if self._activity is not None:
-            self._activity.client_resumed()
-        else:
-            self._advance()
-
     # Timed
 
     def due(self, now: float) -> None:
@@ -263,53 +171,9 @@ class ClientConnection(asyncio.Protocol):
         """Call the activity's `due` at that time, unless it is armed anew; seconds, monotonic."""
         self._core.wheel.arm(self, deadline)
 
-    def write(self, data: Buffer) -> None:
-        """Send bytes to the client."""
-        size = len(data)
-        self._core.metrics.bytes_out += size
-        self._sent += size
-        self._transport.write(data)
-        if self.ticket is not None and self.ticket.paced:
-            self._pace(size)
-
-    def write_all(self, buffers: list[Buffer]) -> None:
-        """Send buffers by one system call, without joining them."""
-        size = sum(map(len, buffers))
-        self._core.metrics.bytes_out += size
-        self._sent += size
-        self._transport.writelines(buffers)
-        if self.ticket is not None and self.ticket.paced:
-            self._pace(size)
-
     def write_eof(self) -> None:
         """End our side."""
         self._transport.write_eof()
-
-    def pause_reading(self) -> None:
-        """Take no more bytes of the client."""
-        if self._reading:
-            self._reading = False
-            if not self._throttled:
-                self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Take bytes again."""
-        if not self._reading:
-            self._reading = True
-            if not self._throttled:
-                self._transport.resume_reading()
-
-    def hold_ticket(self, ticket: Ticket) -> None:
-        """The request that is under way may pass; the ticket is ended with it, however it ends."""
-        assert self.ticket is None
-        self.ticket = ticket
-        if ticket.paced:
-            self._pace(self._received)  # what came with the head
-
-    def visit(self, visits: Visits, cookies: str, target: Target) -> None:
-        """The request that is under way is a person's browser's."""
-        self._visiting = True
-        visits.enter(self, cookies, target)
 
     def take_ahead(self) -> bytes:
         """What the client has sent beyond the head of the activity's request."""
@@ -403,58 +267,6 @@ class ClientConnection(asyncio.Protocol):
             with contextlib.suppress(OSError):  # the kernel may have ended it already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOTHING)
         self._transport.abort()
-
-    # How much may pass
-
-    @property
-    def _waits(self) -> bool:
-        """Whether the next request has to."""
-        return self.write_paused or self._throttled
-
-    def _settle(self) -> None:
-        """What was under way is over."""
-        if self._visiting:
-            self._visiting = False
-            assert self._core.visits is not None
-            self._core.visits.leave(self)
-        ticket, self.ticket = self.ticket, None
-        if ticket is not None:
-            ticket.end(self._received, self._sent)
-        self._received = self._sent = 0
-
-    def report(self) -> None:
-        """Tell what has gone by so far, of what is under way and may be for long."""
-        if self.ticket is not None and self.ticket.status:
-            received, sent = self._received, self._sent
-            self._received = self._sent = 0
-            self.ticket.report(received, sent)
-
-    def _pace(self, size: int) -> None:
-        """Bytes have gone by; wait before more of them do, if they were too many."""
-        assert self.ticket is not None
-        wait = self.ticket.pace(size, self._core.clock.monotonic())
-        if wait < _SHORTEST_WAIT or self._transport.is_closing():
-            return
-        if not self._throttled:
-            self._throttled = True
-            if self._reading:
-                self._transport.pause_reading()
-            asyncio.get_running_loop().call_later(wait, self._go_on)
-        if self._activity is not None:
-            self._activity.client_paused()
-
-    def _go_on(self) -> None:
-        self._throttled = False
-        if self._transport.is_closing():
-            return
-        if self._reading:
-            self._transport.resume_reading()
-        if self.write_paused:
-            return
-        if self._activity is not None:
-            self._activity.client_resumed()
-        else:
-            self._advance()
 
     # For the gateway
 

@@ -4,8 +4,9 @@
        │                     ├──101──> a Splice takes over
        └──────error──────────┴──> REFUSED ──rest of a small body──> over
 
-Whatever needs no waiting is decided at once: credential, identity, route, device, idle stream. Then there is no task
-and no future, and request and response cost one write each. Otherwise one task does what is left (SEEKING).
+Whatever needs no waiting is decided at once: whether the request may go on its way (`admission`), device, idle stream.
+Then there is no task and no future, and request and response cost one write each. Otherwise one task does what is left
+(SEEKING).
 
 Which stream. A request that may be sent twice (RFC 9110 section 9.2.2: an idempotent method; and without a body, since
 that would be gone) takes any idle stream: if the service has just closed it, no byte was answered, and it is sent again
@@ -21,26 +22,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.errors import UnauthenticatedError
-from api_server.auth.interfaces import PENDING, Identity
+from api_server.gateway.admission import Admission
 from api_server.gateway.answer import Answer
-from api_server.gateway.browsers import has_fetch_metadata, ticket_of, to_sign_in
 from api_server.gateway.core import GatewayCore
-from api_server.gateway.cors import CorsPolicy, read_preflight
 from api_server.gateway.errors import (
     BadRequestError,
     BadResponseError,
     BodyTooLargeError,
-    CorsRefusedError,
-    CrossSiteError,
     InternalError,
     RequestTimeoutError,
     ResponseTimeoutError,
@@ -48,14 +42,14 @@ from api_server.gateway.errors import (
 )
 from api_server.gateway.fields import MalformedError
 from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
-from api_server.gateway.governor import Ticket
+from api_server.gateway.governor import check_size
 from api_server.gateway.inspection import Recording
-from api_server.gateway.problems import browser_response, preflight_response, redirect_response
 from api_server.gateway.raw import RawUpgrade, raw_upgrade
+from api_server.gateway.replies import Reply, refuse, respond
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.routes import Route
 from api_server.gateway.splice import Splice
-from api_server.gateway.targets import ServiceStream, Target, UpstreamCredential
+from api_server.gateway.targets import ServiceStream, UpstreamCredential
 from api_server.gateway.timers import NEVER
 from api_server.gateway.websocket import WebSocketSplice
 from common.errors import HomeportError
@@ -71,9 +65,6 @@ _log = structlog.get_logger(__name__)
 
 _JOINED: Final = 16 * 1024
 """Bytes up to which buffers are joined before they are written; copying them costs less than a writev."""
-
-_DISCARDED: Final = 64 * 1024
-"""Bytes of a refused request's body that are read and thrown away so that the connection can go on."""
 
 _EMPTY: Final = EmptyBody()
 
@@ -102,6 +93,7 @@ class Exchange:
 
     __slots__ = (
         "_added",
+        "_admission",
         "_answer",
         "_began",
         "_behind",
@@ -137,7 +129,9 @@ class Exchange:
         """Bytes that had not arrived at the relay at the last deadline."""
         self._held = b""
         """What of it came before there was a stream to send it on."""
+        self._admission = Admission(core, connection, head)
         self._route: Route | None = None
+        """That it goes, once it may."""
         self._raw: RawUpgrade | None = None
         """What the client becomes, if it wants raw TCP."""
         self._added = b""
@@ -148,7 +142,7 @@ class Exchange:
         """It has done that once."""
         self._stream: ServiceStream | None = None
         self._recording: Recording | None = None
-        """Of a route that is inspected."""
+        """Gets the bytes that go by, of a route that is inspected; the admission's."""
         self._answer = Answer(head, core.responses, core.limits, core.clock)
         self._task: asyncio.Task[None] | None = None
         self._phase = _SEEKING
@@ -156,7 +150,8 @@ class Exchange:
         self._began = core.clock.monotonic()
 
     def __repr__(self) -> str:
-        where = self._route.target.realm if self._route is not None else "nowhere yet"
+        route = self._admission.route
+        where = route.target.realm if route is not None else "nowhere yet"
         return f"<Exchange {self._head.method.decode('latin-1')} to {where}: {self._phase.value}>"
 
     @property
@@ -167,118 +162,38 @@ class Exchange:
 
     def begin(self) -> None:
         """Serve it; without waiting if possible."""
-        head, core = self._head, self._core
         admitted = False
         if not self._body.complete:
             self._held = self._connection.take_ahead()
-        if head.refusal is not None and not self._trusts_origin():
-            # Not raised: it is kept with the fields, and would gather the frames of each request that it refuses.
-            self._refuse(head.refusal)
-            return
-        if core.browsers is not None and head.caller.credential is None and (ticket := ticket_of(head)) is not None:
-            self._connection.arm(NEVER)
-            self._task = core.spawn(self._let_in(core.browsers, ticket))
-            return
         try:
-            self._check_size(head.fields.framing.length or 0)
-            self._route = core.router.route(head.fields.host, head.target.path)
-            if self._route is not None and self._route.target.cors is not None and self._apply(self._route.target.cors):
-                return
-            identity = core.gatekeeper.identify_nowait(head, self._route)
-            if identity is not PENDING:
-                self._connection.caller = identity
-                route = core.gatekeeper.admit(identity, self._route)
-                if route.target.inspect or head.caller.cookies:
-                    self._watch(route.target, identity)
-                admitted = core.governor is None or self._take(core.governor.admit_nowait(identity, route.target, head))
-                if admitted and self._begin_at_once(route):
+            decided = self._admission.decide_nowait()
+            if isinstance(decided, Route):
+                admitted = True
+                if self._begin_at_once(decided):
                     return
+            elif isinstance(decided, Reply):
+                self._respond(decided)
+                return
         except HomeportError as exc:
             self._refuse(exc)
+            return
+        if isinstance(decided, HomeportError):
+            self._refuse(decided)
             return
         if not self._body.complete:
             self._connection.pause_reading()
         self._connection.arm(NEVER)  # what is awaited has its own time limits
-        self._task = core.spawn(self._seek(admitted=admitted))
-
-    def _take(self, ticket: Ticket | bool) -> bool:
-        """What the governor says about the request."""
-        if isinstance(ticket, Ticket):
-            self._connection.hold_ticket(ticket)
-            return True
-        return ticket
-
-    def _watch(self, target: Target, identity: Identity) -> None:
-        """The route is inspected, or it is a person's browser that asks, whose session may end."""
-        core, cookies = self._core, self._head.caller.cookies
-        if cookies and core.visits is not None:
-            self._connection.visit(core.visits, cookies, target)
-        if target.inspect and core.recorder is not None and self._recording is None:
-            self._recording = core.recorder.begin(target, self._head, identity)
-
-    def _watched(self, *, status: int = 0, code: str | None = None) -> None:
-        """The request is over, as far as whoever inspects it is concerned."""
-        recording, self._recording = self._recording, None
-        if recording is not None:
-            recording.end(status=status, code=code)
-
-    async def _let_in(self, browsers: BrowserSignIn, ticket: str) -> None:
-        """A browser comes back that has signed in."""
-        try:
-            redirect = await browsers.finish(ticket=ticket, cookies=self._head.caller.cookies)
-        except HomeportError as exc:
-            self._task = None
-            self._refuse(exc)
-        except Exception:
-            _log.exception("a sign-in failed", request=repr(self))
-            self._task = None
-            self._refuse(InternalError("the gateway failed; its log says how"))
-        else:
-            self._task = None
-            self._respond(303, partial(browser_response, redirect))
-
-    def _send_to_sign_in(self) -> bool:
-        """Send a person's browser to sign in, if this is one; else False."""
-        browsers, route = self._core.browsers, self._route
-        if browsers is None or route is None or not self._body.complete:
-            return False
-        redirect = to_sign_in(browsers, self._head, route.target)
-        if redirect is None:
-            return False
-        self._respond(303, partial(browser_response, redirect))
-        return True
-
-    def _trusts_origin(self) -> bool:
-        """Whether what forbids the request is that another site makes it, whose pages the route trusts."""
-        head = self._head
-        if not isinstance(head.refusal, CrossSiteError):
-            return False
-        route = self._core.router.route(head.fields.host, head.target.path)
-        return route is not None and route.target.cors is not None and route.target.cors.trusts(head.fields.origin)
-
-    def _apply(self, cors: CorsPolicy) -> bool:
-        """Do what the route says about pages of other origins; whether the request was answered by that."""
-        self._answer.cors = cors.lines(self._head.fields.origin)
-        asked = read_preflight(self._head)
-        if asked is None:
-            return False
-        leave = cors.answer(asked)
-        if leave is None:
-            raise CorsRefusedError("the route does not allow this to pages of that origin")
-        self._respond(204, partial(preflight_response, leave))
-        return True
+        self._task = self._core.spawn(self._seek(admitted=admitted))
 
     def _begin_at_once(self, route: Route) -> bool:
-        """Send the request on an idle stream, or answer it; False if that takes waiting."""
-        head, target = self._head, route.target
+        """Send the request on an idle stream; False if that takes waiting."""
+        admission, target = self._admission, route.target
+        self._route = route
+        self._recording = admission.recording
+        self._answer.cors = admission.cors
         if target.raw:
-            self._raw = raw_upgrade(head)
+            self._raw = raw_upgrade(self._head)
             return False
-        if not route.path and head.method in (b"GET", b"HEAD") and not head.fields.upgrade:
-            # Relative links of a page work only below the slash.
-            query = b"" if head.target.query is None else b"?" + head.target.query
-            self._respond(308, partial(redirect_response, target.prefix + b"/" + query))
-            return True
         if target.credential is not None:
             added = target.credential.lines_nowait()
             if added is None:
@@ -291,7 +206,7 @@ class Exchange:
         return True
 
     async def _seek(self, *, admitted: bool, stale: ServiceStream | None = None) -> None:
-        """What could not be done without waiting: find out who asks and whether it may pass, get the upstream
+        """What could not be done without waiting: find out whether the request may go on its way, get the upstream
         credential, and a stream.
 
         Args:
@@ -300,17 +215,13 @@ class Exchange:
         """
         try:
             if not admitted:
-                gatekeeper, governor = self._core.gatekeeper, self._core.governor
-                identity = await gatekeeper.identify(self._head, self._route)
-                self._connection.caller = identity
-                route = gatekeeper.admit(identity, self._route)
-                if route.target.inspect or self._head.caller.cookies:
-                    self._watch(route.target, identity)
-                if governor is not None:
-                    self._take(await governor.admit(identity, route.target, self._head))
+                decided = await self._admission.decide()
                 # What is done at once may end the exchange, and must not cancel its own task then.
                 task, self._task = self._task, None
-                if self._begin_at_once(route):
+                if isinstance(decided, Reply):
+                    self._respond(decided)
+                    return
+                if self._begin_at_once(decided):
                     return
                 self._task = task
             stream = await self._get_stream(stale)
@@ -405,9 +316,8 @@ class Exchange:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.reset()
-        cors = self._answer.cors
         self._answer = Answer(self._head, self._core.responses, self._core.limits, self._core.clock)
-        self._answer.cors = cors
+        self._answer.cors = self._admission.cors
         self._phase = _SEEKING
         self._connection.arm(NEVER)
         self._task = self._core.spawn(self._seek(admitted=True))
@@ -422,7 +332,7 @@ class Exchange:
         try:
             end = self._body.feed(data, 0, out)
             self._received += end
-            self._check_size(self._received)
+            check_size(self._received, self._core.limits.max_body_bytes, self._connection.ticket)
         except MalformedError as exc:
             self._refuse(BadRequestError(f"the request body is malformed: {exc}"))
             return
@@ -440,13 +350,6 @@ class Exchange:
             stream.write_all(out)
         if end < len(data):
             self._connection.hold_ahead(data[end:])
-
-    def _check_size(self, size: int) -> None:
-        limit, ticket = self._core.limits.max_body_bytes, self._connection.ticket
-        if ticket is not None and ticket.max_body:
-            limit = min(limit, ticket.max_body) if limit else ticket.max_body
-        if 0 < limit < size:
-            raise BodyTooLargeError(f"the body is longer than {limit} bytes")
 
     # Activity
 
@@ -581,7 +484,7 @@ class Exchange:
         assert answer.head is not None
         assert self._route is not None
         if self._recording is not None:
-            self._watched()
+            self._end_recording()
         self._stream = None
         self._phase = _OVER
         stream.resume_reading()  # the client may be behind; for the service the exchange is over
@@ -607,8 +510,7 @@ class Exchange:
     def _hand_over(self, successor: Splice | WebSocketSplice, stream: ServiceStream) -> None:
         """The rest is raw."""
         self._phase = _OVER
-        if self._recording is not None:
-            self._watched(status=101)
+        self._end_recording(status=101)
         self._core.metrics.tunnels += 1
         stream.attach(successor)
         self._connection.become(successor)
@@ -624,60 +526,38 @@ class Exchange:
         else:
             self._abandon(ResetCode.CANCELLED)
 
-    def _respond(self, status: int, response: Callable[..., bytes]) -> None:
-        """Answer without a service, and without an error.
-
-        Args:
-            status: of the response.
-            response: makes it of `close` and `now`.
-        """
+    def _respond(self, reply: Reply) -> None:
+        """Answer without a service, and without an error."""
         self._phase = _OVER
-        if self._recording is not None:
-            self._watched(status=status)
-        if self._connection.ticket is not None:
-            self._connection.ticket.status = status
-        core, persistent = self._core, self._may_persist()
-        core.metrics.responses[status] += 1
-        self._connection.write(response(close=not persistent, now=core.clock.wall()))
-        self._connection.finish(core.clock.monotonic(), persistent=persistent, unread=not self._body.complete)
+        self._end_recording(status=reply.status)
+        respond(self._core, self._connection, reply, persistent=self._may_persist(), unread=not self._body.complete)
 
     def _refuse(self, error: HomeportError, code: ResetCode = ResetCode.CANCELLED) -> None:
         """Answer with an error, if there is still an answer to give, and keep the connection if that is safe."""
         if self._answer.head is not None:
             self._abandon(code)
             return
-        if self._recording is not None:
-            self._watched(status=error.status, code=error.code)
+        self._end_recording(status=error.status, code=error.code)
         self._drop(code)
-        unauthenticated = isinstance(error, UnauthenticatedError)
-        if unauthenticated and self._send_to_sign_in():
-            return
-        connection, body = self._connection, self._body
-        rest = body.remaining - len(self._held) if isinstance(body, LengthBody) else 0
-        readable = body.complete or (
-            isinstance(body, LengthBody) and rest <= _DISCARDED and not self._head.fields.expects_continue
-        )
-        close = (
-            not readable
-            or not self._head.persistent
-            or self._core.draining
-            or isinstance(error, BadResponseError)  # its sender may have more in store
-        )
-        realm = self._route.target.realm if self._route is not None else None
-        connection.write_problem(
+        core, connection, admission, body = self._core, self._connection, self._admission, self._body
+        if isinstance(error, UnauthenticatedError) and body.complete:
+            reply = admission.to_sign_in()
+            if reply is not None:
+                self._respond(reply)
+                return
+        if refuse(
+            core,
+            connection,
+            self._head,
             error,
-            close=close,
-            realm=realm,
-            head_only=self._head.method == b"HEAD",
-            added=self._answer.cors or b"",
-            # Whoever can sign in is not asked for a password by each script of a page.
-            password=not unauthenticated or self._core.browsers is None or not has_fetch_metadata(self._head),
-        )
-        if close or body.complete:
-            connection.finish(self._core.clock.monotonic(), persistent=not close, unread=not body.complete)
+            body=body,
+            held=len(self._held),
+            route=admission.route,
+            cors=admission.cors,
+        ):
             return
         self._phase = _REFUSED
-        connection.arm(self._core.clock.monotonic() + self._core.limits.header_timeout)
+        connection.arm(core.clock.monotonic() + core.limits.header_timeout)
         connection.resume_reading()
         self._discard(self._held)
 
@@ -695,11 +575,15 @@ class Exchange:
         self._drop(code)
         self._connection.reset()
 
+    def _end_recording(self, *, status: int = 0, code: str | None = None) -> None:
+        """The request is over, as far as whoever inspects it is concerned."""
+        self._recording = None
+        self._admission.end_recording(status=status, code=code)
+
     def _drop(self, code: ResetCode) -> None:
         """Give up what the exchange holds."""
         self._phase = _OVER
-        if self._recording is not None:
-            self._watched(code="cut")
+        self._end_recording(code="cut")
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -18,7 +18,7 @@ from api_server.auth.browsers import BrowserSignIn
 from api_server.auth.interfaces import Authenticator, Identity
 from api_server.backends import Backends
 from api_server.gateway.access import Gatekeeper
-from api_server.gateway.connection import ClientConnection, ConnectionRegistry
+from api_server.gateway.connection import ClientConnection
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.errors import NoRouteError
@@ -27,6 +27,7 @@ from api_server.gateway.inspection import Recorder, Recording
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics, GatewayStatistics
 from api_server.gateway.places import GatewayPlaces
+from api_server.gateway.registry import ConnectionRegistry
 from api_server.gateway.replay import replay
 from api_server.gateway.routes import DeviceRouter, NoRoutes, Router
 from api_server.gateway.timers import TimerWheel

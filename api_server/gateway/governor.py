@@ -24,7 +24,7 @@ from api_server.limits.window import DebtBucket
 from common.errors import HomeportError
 from common.ids import TeamId
 
-__all__ = ["Governor", "Ticket", "UsageCounter"]
+__all__ = ["Governor", "Ticket", "UsageCounter", "check_size"]
 
 _NO_METERS: Final[tuple[Meter, ...]] = ()
 _NO_PACES: Final[tuple[DebtBucket, ...]] = ()
@@ -190,6 +190,23 @@ class Governor:
             raise BodyTooLargeError(f"the body is longer than {max_body} bytes")
         self.limiter.begin(meters)
         return Ticket(self, identity, target, meters, paces, max_body)
+
+
+def check_size(size: int, limit: int, ticket: Ticket | None) -> None:
+    """Check how long a body is, or has become.
+
+    Args:
+        size: bytes.
+        limit: of the gateway; 0 for none.
+        ticket: that the request has; None for none, or none yet.
+
+    Raises:
+        BodyTooLargeError: it is longer than one of them allows.
+    """
+    if ticket is not None and ticket.max_body:
+        limit = min(limit, ticket.max_body) if limit else ticket.max_body
+    if 0 < limit < size:
+        raise BodyTooLargeError(f"the body is longer than {limit} bytes")
 
 
 def _route_of(target: Target, status: int) -> str:

@@ -17,7 +17,7 @@ from api_server.gateway.targets import Target
 from common.errors import HomeportError
 
 if TYPE_CHECKING:
-    from api_server.gateway.connection import ClientConnection
+    from api_server.gateway.metering import MeteredConnection
 
 __all__ = ["Visits"]
 
@@ -35,7 +35,7 @@ class Visits:
 
     def __init__(self, browsers: BrowserSignIn) -> None:
         self._browsers = browsers
-        self._under_way: dict[ClientConnection, tuple[str, Target]] = {}
+        self._under_way: dict[MeteredConnection, tuple[str, Target]] = {}
         self._checking = False
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Visits:
         """Whether there is anything to look at, and nobody does."""
         return bool(self._under_way) and not self._checking
 
-    def enter(self, connection: ClientConnection, cookies: str, target: Target) -> None:
+    def enter(self, connection: MeteredConnection, cookies: str, target: Target) -> None:
         """A browser was let through.
 
         Args:
@@ -56,7 +56,7 @@ class Visits:
         """
         self._under_way[connection] = (cookies, target)
 
-    def leave(self, connection: ClientConnection) -> None:
+    def leave(self, connection: MeteredConnection) -> None:
         """What was under way on a connection is over."""
         self._under_way.pop(connection, None)
 

@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any
 
 from api_server.gateway.access import Gatekeeper
-from api_server.gateway.connection import ClientConnection, ConnectionRegistry
+from api_server.gateway.connection import ClientConnection
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.device_streams import DeviceStreams
 from api_server.gateway.limits import GatewayLimits
 from api_server.gateway.metrics import GatewayMetrics
+from api_server.gateway.registry import ConnectionRegistry
 from api_server.gateway.routes import DeviceRouter, NoRoutes
 from api_server.gateway.timers import TimerWheel
 from api_server.relay.dialer import ServiceDialer
