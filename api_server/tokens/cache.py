@@ -8,6 +8,7 @@ brought back by a slow look-up (T3). Size and age are bounded; time is passed in
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import OrderedDict
 from typing import Final
 
@@ -73,11 +74,13 @@ class VerifiedTokens:
         max_age: seconds for which either is remembered.
     """
 
-    __slots__ = ("_known", "_limit", "_max_age", "_of_token", "_unknown", "counter")
+    __slots__ = ("_known", "_limit", "_max_age", "_of_token", "_second", "_unknown", "counter")
 
     def __init__(self, *, limit: int = 20_000, max_age: float = _MAX_AGE) -> None:
         self._limit = limit
         self._max_age = max_age
+        self._second = 0.0
+        """The last one in which a token was asked about, for all of that second to share."""
         self._known: dict[bytes, Verified] = {}
         self._of_token: dict[str, set[bytes]] = {}
         """Two hashes of one token during the overlap of a rotation."""
@@ -109,6 +112,10 @@ class VerifiedTokens:
         if counter != self.counter:
             return
         self._drop(digest)
+        second = math.floor(found.asked_at)
+        if second != self._second:
+            self._second = float(second)
+        found.asked_at = self._second  # as with the notes of `LastUse`: one place in memory less to look at
         while len(self._known) >= self._limit:
             self._drop(next(iter(self._known)))
         self._known[digest] = found
