@@ -1,8 +1,8 @@
 """What every test shares: the async backend, databases, bounded hypothesis profiles, and who runs beside whom.
 
-`make test` runs two workers. The tests of a file stay together, so that what they share is made once. Those that start
-many processes, or watch how they get on with little time, follow one another in one worker: beside them runs the other
-worker, and nothing more.
+`make test ARGS="-n 2 --dist loadgroup"` runs two workers. The tests of a file stay together, so that what they share is
+made once. Those that start many processes, or watch how they get on with little time, follow one another in one
+worker: beside them runs the other worker, and nothing more.
 """
 
 from __future__ import annotations
