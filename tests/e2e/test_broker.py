@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -20,7 +19,6 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from api_server.broker.refresher import LEASE
 from api_server.db.engine import Kind
 from tests.databases.fixtures import FreshDatabase
 from tests.stack.homeport import Api, Keys, api, relay
@@ -125,7 +123,9 @@ async def log(http: httpx.AsyncClient, server: Api) -> list[dict[str, Any]]:
 
 
 async def killed_while_it_asks(http: httpx.AsyncClient, servers: list[Api], provider: TokenProvider) -> None:
-    """The lease of a dead process holds the others up for as long as it lasts, and no longer."""
+    """The lease of a dead process holds the others up until it ends by itself: nobody has to clear it away. How long
+    that is, is tested where time is passed in.
+    """
     victim = servers.pop()
     await edited(http, servers[0], "a")
     before = len(provider.calls)
@@ -134,7 +134,6 @@ async def killed_while_it_asks(http: httpx.AsyncClient, servers: list[Api], prov
         dead = tasks.create_task(insist(http, victim, lambda: len(provider.calls) > before))
         await until(lambda: len(provider.calls) > before)
         victim.process.signal(signal.SIGKILL)
-        killed = time.time()
         assert await dead is None
         provider.gate.set()
         got = await asyncio.gather(*(http.get(server.api + TOKEN) for server in servers * 10))
@@ -142,7 +141,7 @@ async def killed_while_it_asks(http: httpx.AsyncClient, servers: list[Api], prov
     assert len(provider.calls) == before + 2
     latest, lost = (await log(http, servers[0]))[:2]
     assert (latest["outcome"], lost["outcome"]) == ("done", "unknown")
-    assert latest["started_at"] - killed < LEASE + 5  # and what a busy machine needs for the rest
+    assert latest["started_at"] > lost["started_at"]
 
 
 async def killed_before_it_could_keep_the_token(
