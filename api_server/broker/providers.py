@@ -34,7 +34,8 @@ class _Gate:
         self.turns = asyncio.Semaphore(concurrency)
         self.breaker = Breaker()
         self.paused_until = 0.0
-        self._concurrency = concurrency
+        self.callers = 0
+        """That call, or wait for their turn."""
         self._rate = rate
         self._burst = max(1.0, rate)
         self._tokens = self._burst
@@ -43,7 +44,7 @@ class _Gate:
     def idle(self, now: float) -> bool:
         """Whether forgetting it changes nothing."""
         well = self.breaker.state is State.CLOSED and self.paused_until <= now
-        return well and self.turns._value == self._concurrency and self._at + self._burst / self._rate <= now
+        return well and not self.callers and self._at + self._burst / self._rate <= now
 
     def wait(self, now: float) -> float:
         """Seconds until the rate lets a call through; none when it does now, and it is counted."""
@@ -93,19 +94,23 @@ class Providers:
         if (wait := gate.wait(now)) > 0:
             gate.breaker.forgotten(now)
             raise ProviderPausedError(f"too many calls a second to {where}", retry_after=wait)
+        gate.callers += 1
         try:
-            async with asyncio.timeout(timeout):
-                await gate.turns.acquire()
-        except TimeoutError:
-            gate.breaker.forgotten(self._clock.monotonic())
-            raise ProviderPausedError(f"too many calls to {where} are under way", retry_after=timeout) from None
-        except BaseException:
-            gate.breaker.forgotten(self._clock.monotonic())
-            raise
-        try:
-            yield gate
+            try:
+                async with asyncio.timeout(timeout):
+                    await gate.turns.acquire()
+            except TimeoutError:
+                gate.breaker.forgotten(self._clock.monotonic())
+                raise ProviderPausedError(f"too many calls to {where} are under way", retry_after=timeout) from None
+            except BaseException:
+                gate.breaker.forgotten(self._clock.monotonic())
+                raise
+            try:
+                yield gate
+            finally:
+                gate.turns.release()
         finally:
-            gate.turns.release()
+            gate.callers -= 1
 
     async def call(self, gate: _Gate, request: ProviderRequest, timeout: float) -> OutboundAnswer:
         """The answer to a request, whatever its status is.
