@@ -23,7 +23,7 @@ up: $(INSTALLED) ## Run everything with a demo device; ARGS="--api-port 0 ..." g
 test: $(INSTALLED_DEV) ## Install what the tests need, and run them; ARGS="tests/homeport -k forward" chooses.
 	@requirements/debian.sh
 	@requirements/node.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 faults: $(INSTALLED_DEV) ## Run every fault and thousands of simulated ones; `make test` runs a share.
 	@requirements/debian.sh

@@ -1,17 +1,18 @@
 """What every test shares: the async backend, databases, bounded hypothesis profiles, and who runs beside whom.
 
-`make test ARGS="-n 2 --dist loadgroup"` runs two workers. The tests of a file stay together, so that what they share is
-made once. Those that start many processes, or watch how they get on with little time, follow one another in one
-worker: beside them runs the other worker, and nothing more.
+`make test` runs two workers. The tests of a file stay together, so that what they share is made once. Those that start
+many processes, or watch how they get on with little time, follow one another in one worker: beside them runs the other
+worker, and nothing more.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.databases.fixtures import database, database_kind, database_url, databases, fresh_database
 
@@ -22,7 +23,7 @@ __all__ = [
     "database_url",
     "databases",
     "fresh_database",
-    "pytest_collection_modifyitems",
+    "pytest_xdist_make_scheduler",
 ]
 
 settings.register_profile("default", max_examples=60, deadline=None, print_blob=True)
@@ -31,17 +32,21 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-ROOT = Path(__file__).parent
-IN_A_ROW = ("bench", "e2e", "faults", "homeport/up", "simulation", "soak")
+IN_A_ROW = ("bench/", "e2e/", "faults/", "homeport/up/", "simulation/", "soak/")
 """Folders whose tests follow one another."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong to one worker."""
-    for item in items:
-        file = item.path.relative_to(ROOT).as_posix()
-        heavy = any(file.startswith(f"{folder}/") for folder in IN_A_ROW)
-        item.add_marker(pytest.mark.xdist_group("in a row" if heavy else file))
+class Scheduling(LoadScopeScheduling):
+    """Says which tests belong to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].removeprefix("tests/")
+        return "in a row" if file.startswith(IN_A_ROW) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """What `--numprocesses` asks for."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture
