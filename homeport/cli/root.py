@@ -30,6 +30,7 @@ _COMMANDS = {
     "upstream-secrets": "homeport.cli.upstream_secrets",
     "realms": "homeport.cli.realms",
     "teams": "homeport.cli.teams",
+    "limits": "homeport.cli.limits",
     "usage": "homeport.cli.usage",
     "webhooks": "homeport.cli.webhooks",
     "forward": "homeport.cli.forward",

@@ -44,8 +44,8 @@ class FetcherHttp:
     async def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
         return await self._fetcher.post(url, form, headers)
 
-    async def delete(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
-        raise NotImplementedError("an OpenID provider is not asked to delete anything")
+    async def delete(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:  # noqa: ARG002
+        raise NotAskedError("the provider of sign-in is not asked to delete anything")
 
     async def aclose(self) -> None:
         """Let go of connections."""
