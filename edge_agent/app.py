@@ -7,29 +7,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import trio
 
-from common.crypto.errors import KeyFileError
 from common.logging import Logger, configure, get_logger
 from common.memory import keep_freed_memory
-from common.process import ignore_stop_signals, on_stop_signals, write_ready_file
+from common.process import ignore_stop_signals, on_stop_signals
 from common.tunnel.config import HandshakeLimits, TunnelConfig
 from common.wire import messages
 from common.yamux import Config as YamuxConfig
 from common.yamux import MemoryBudget
-from edge_agent.agent import Agent, AgentState, AgentStatistics
+from edge_agent.agent import Agent, AgentStatistics
 from edge_agent.dialer import TunnelDialer, read_token
 from edge_agent.errors import AgentError, RelayUrlError, ServiceSpecError
 from edge_agent.health import HealthMonitor
 from edge_agent.pairing import ApiClient, CredentialStore, Renewer, RenewingDialer
 from edge_agent.pairing.errors import NotPairedError
+from edge_agent.ready_file import ReadyFile, remove_ready_file
 from edge_agent.redial import Redial
 from edge_agent.relay_url import RelayUrl
 from edge_agent.services import ServiceList
@@ -67,8 +65,7 @@ def run(settings: AgentSettings) -> int:
         return trio.run(_run_until_signal, agent, renewer)
     finally:
         if settings.ready_file is not None:
-            with contextlib.suppress(FileNotFoundError):
-                settings.ready_file.unlink()
+            remove_ready_file(settings.ready_file)
 
 
 def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str, str]) -> tuple[Agent, Renewer | None]:
@@ -129,7 +126,7 @@ def build_agent(settings: AgentSettings, logger: Logger, *, environ: Mapping[str
         redial=Redial(base=settings.retry_base, maximum=settings.retry_maximum),
         make_monitor=make_monitor,
         logger=logger,
-        on_change=_ReadyFile(settings.ready_file, str(relay), logger).update if settings.ready_file else _ignore,
+        on_change=ReadyFile(settings.ready_file, str(relay), logger).update if settings.ready_file else _ignore,
         max_streams=settings.max_streams,
         drain_grace=settings.drain_grace,
     )
@@ -180,31 +177,3 @@ async def _run_until_signal(agent: Agent, renewer: Renewer | None) -> int:
 
 def _ignore(_statistics: AgentStatistics) -> None:
     """No ready file was asked for."""
-
-
-class _ReadyFile:
-    """Tells other processes how the agent is doing.
-
-    Args:
-        path: replaced as a whole at each change.
-        relay: the URL that is dialled.
-        logger: told when the file cannot be written, which does not stop the agent.
-    """
-
-    def __init__(self, path: Path, relay: str, logger: Logger) -> None:
-        self._path = path
-        self._relay = relay
-        self._logger = logger
-
-    def update(self, statistics: AgentStatistics) -> None:
-        content = {
-            "connected": statistics.state is AgentState.CONNECTED,
-            "state": statistics.state,
-            "relay": self._relay,
-            "session": statistics.session_id,
-            "epoch": statistics.epoch,
-        }
-        try:
-            write_ready_file(self._path, content)
-        except KeyFileError as exc:
-            self._logger.warning("the ready file cannot be written", detail=exc.detail)

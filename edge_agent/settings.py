@@ -81,7 +81,10 @@ class AgentSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 1
     ready_file: Annotated[
         Path | None,
-        Meta(description="Written when the agent is connected, updated when it is not; JSON. Removed at the end."),
+        Meta(
+            description="Written when the agent is connected, updated when it is not; JSON. Removed at the end, unless "
+            "an agent that was started later has the same file."
+        ),
     ] = None
     log_level: Annotated[Level, Meta(description="The lowest level that is logged.")] = "info"
     log_format: Annotated[Format, Meta(description="json, one object a line, for machines; console, for people.")] = (
