@@ -59,7 +59,7 @@ from api_server.inspector.recorder import RequestRecorder
 from api_server.leases.store import DatabaseLeases
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
-from api_server.limits.shared import counter_at
+from api_server.limits.valkey_counter import counter_at
 from api_server.outbound.outbound import Outbound
 from api_server.programs import Programs
 from api_server.provider_tokens.metrics import ProviderTokenMetrics

@@ -248,7 +248,7 @@ class Exchange:
             timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
         )
         if self._connection.ticket is not None:
-            self._connection.ticket.opening()
+            await self._connection.ticket.wait_open()
         if stale is not None:
             return await target.streams.redial(stale, options)
         if self._raw is not None:

@@ -2,7 +2,7 @@
 the request is over.
 
     admit ──> Ticket, which the client's connection holds      or an error, or (admit_nowait) "only `admit` can tell"
-      Ticket.opening     a stream is about to be opened
+      Ticket.wait_open   a stream is about to be opened
       Ticket.pace        bytes have gone by: how long to wait before more
       Ticket.end         the request, or the raw connection, is over
 
@@ -19,15 +19,14 @@ from api_server.gateway.errors import BodyTooLargeError, HeadTooLargeError
 from api_server.gateway.requests import RequestHead
 from api_server.gateway.targets import Target
 from api_server.limits.limiter import Limiter
-from api_server.limits.meters import Meter
-from api_server.limits.window import DebtBucket
+from api_server.limits.meters import Meter, Pace
 from common.errors import HomeportError
 from common.ids import TeamId
 
 __all__ = ["Governor", "Ticket", "UsageCounter", "check_size"]
 
 _NO_METERS: Final[tuple[Meter, ...]] = ()
-_NO_PACES: Final[tuple[DebtBucket, ...]] = ()
+_NO_PACES: Final[tuple[Pace, ...]] = ()
 
 
 class UsageCounter(Protocol):
@@ -67,14 +66,15 @@ class Ticket:
         identity: Identity,
         target: Target,
         meters: Sequence[Meter],
-        paces: Sequence[DebtBucket],
         max_body: int,
     ) -> None:
         self._governor = governor
         self._identity = identity
         self._target = target
         self._meters = meters
-        self._paces = paces
+        self._paces: Sequence[Pace] = (
+            [meter.pace for meter in meters if meter.pace is not None] if meters else _NO_PACES
+        )
         self.max_body = max_body
         """Bytes; 0 for no limit of its own."""
         self.status = 0
@@ -85,18 +85,18 @@ class Ticket:
         """Whether its bytes are."""
         return bool(self._paces)
 
-    def opening(self) -> None:
+    async def wait_open(self) -> None:
         """A stream is about to be opened for it.
 
         Raises:
             TooManyOpensError: too soon after others.
         """
         if self._meters:
-            self._governor.limiter.opened(self._meters)
+            await self._governor.limiter.wait_open(self._meters)
 
     def pace(self, size: int, now: float) -> float:
         """Bytes have gone by, either way. Returns the seconds to wait before more do."""
-        return max(bucket.spend(size, now) for bucket in self._paces)
+        return max(pace.spend(size, now) for pace in self._paces)
 
     def report(self, bytes_in: int, bytes_out: int) -> None:
         """So much has gone by, and it goes on."""
@@ -135,15 +135,16 @@ class Governor:
         """
         limiter = self.limiter
         if limiter.idle:
-            return True if self._usage is None else Ticket(self, identity, target, _NO_METERS, _NO_PACES, 0)
+            return True if self._usage is None else Ticket(self, identity, target, _NO_METERS, 0)
         meters = self._meters(identity, target, head)
         try:
-            if not limiter.request(meters):
+            max_body = _check_sizes(head, meters)
+            if not limiter.begin(meters):
                 return False
-            return self._begin(identity, target, head, meters)
         except HomeportError as exc:
             self.count(identity, target, exc.status, len(head.received), 0)
             raise
+        return Ticket(self, identity, target, meters, max_body)
 
     async def admit(self, identity: Identity, target: Target, head: RequestHead) -> Ticket | bool:
         """The same, and wait for the shared counter if need be."""
@@ -151,11 +152,12 @@ class Governor:
             return self.admit_nowait(identity, target, head)
         meters = self._meters(identity, target, head)
         try:
-            await self.limiter.wait_request(meters)
-            return self._begin(identity, target, head, meters)
+            max_body = _check_sizes(head, meters)
+            await self.limiter.wait_begin(meters)
         except HomeportError as exc:
             self.count(identity, target, exc.status, len(head.received), 0)
             raise
+        return Ticket(self, identity, target, meters, max_body)
 
     def count(
         self, identity: Identity, target: Target, status: int, bytes_in: int, bytes_out: int, *, requests: int = 1
@@ -173,24 +175,6 @@ class Governor:
             device=target.device,
         )
 
-    def _begin(self, identity: Identity, target: Target, head: RequestHead, meters: Sequence[Meter]) -> Ticket:
-        max_body = max_head = 0
-        paces = []
-        for meter in meters:
-            limits = meter.limits
-            if limits.max_body_bytes is not None and not 0 < max_body < limits.max_body_bytes:
-                max_body = limits.max_body_bytes
-            if limits.max_header_bytes is not None and not 0 < max_head < limits.max_header_bytes:
-                max_head = limits.max_header_bytes
-            if meter.pace is not None:
-                paces.append(meter.pace)
-        if 0 < max_head < len(head.received):
-            raise HeadTooLargeError(f"the request head is longer than {max_head} bytes")
-        if 0 < max_body < (head.fields.framing.length or 0):
-            raise BodyTooLargeError(f"the body is longer than {max_body} bytes")
-        self.limiter.begin(meters)
-        return Ticket(self, identity, target, meters, paces, max_body)
-
 
 def check_size(size: int, limit: int, ticket: Ticket | None) -> None:
     """Check how long a body is, or has become.
@@ -207,6 +191,29 @@ def check_size(size: int, limit: int, ticket: Ticket | None) -> None:
         limit = min(limit, ticket.max_body) if limit else ticket.max_body
     if 0 < limit < size:
         raise BodyTooLargeError(f"the body is longer than {limit} bytes")
+
+
+def _check_sizes(head: RequestHead, meters: Sequence[Meter]) -> int:
+    """Check how long a request is, as far as its head says it.
+
+    Returns:
+        Bytes that its body may have; 0 for no limit.
+
+    Raises:
+        BodyTooLargeError, HeadTooLargeError: it is too long for one of its subjects.
+    """
+    max_body = max_head = 0
+    for meter in meters:
+        limits = meter.limits
+        if limits.max_body_bytes is not None and not 0 < max_body < limits.max_body_bytes:
+            max_body = limits.max_body_bytes
+        if limits.max_header_bytes is not None and not 0 < max_head < limits.max_header_bytes:
+            max_head = limits.max_header_bytes
+    if 0 < max_head < len(head.received):
+        raise HeadTooLargeError(f"the request head is longer than {max_head} bytes")
+    if 0 < max_body < (head.fields.framing.length or 0):
+        raise BodyTooLargeError(f"the body is longer than {max_body} bytes")
+    return max_body
 
 
 def _route_of(target: Target, status: int) -> str:

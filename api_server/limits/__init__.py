@@ -5,6 +5,9 @@ LimitEndpoints ──> LimitService ──> limits (table)        what is set, b
                    LimitBook                              what holds, in memory, of this process
                         │
 Governor, REST ──> Limiter ──> Meter (one a subject)      decides, without waiting where it can
-                                 ├── SlidingWindow        requests: counted by this process alone
-                                 └── SharedQuota          requests: counted by all processes, in Valkey
+                                 ├── LocalParts           counted by this process alone
+                                 └── SharedParts          counted by all processes, in Valkey:
+                                       ├── SharedQuota    requests and opens, some taken ahead
+                                       ├── SharedSlots    streams at a time, places held
+                                       └── SharedPace     bytes a second, told afterwards
 """

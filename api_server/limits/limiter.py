@@ -1,11 +1,12 @@
 """Decides by the limits that hold: without waiting where that is possible.
 
-    subjects(...)        the meters of those who take part in a request, of those that are limited at all
-    request(meters)      one request more: passes, raises, or is PENDING until `wait_request`
-    begin / end          a stream more under way, a stream less
-    opened(meters)       a stream is about to be opened
+    subjects(...)            the meters of those who take part in a request, of those that are limited at all
+    request(meters)          one request more to the REST API: passes, raises, or is PENDING until `wait_request`
+    begin(meters)            one request more through the gateway, which is a stream under way, too, until `end`:
+                             the same, and `wait_begin`
+    wait_open(meters)        a stream is about to be opened
 
-When a quota refuses, what the others have already counted of the request is given back: a refused request uses up
+When a limit refuses, what the others have already counted of the request is given back: a refused request uses up
 nothing. The limits are read from `Book`; a change is in effect for the next request.
 """
 
@@ -17,10 +18,13 @@ from typing import Any, Final
 
 from api_server.limits.errors import LimitsUnavailableError, QuotaExceededError, TooManyOpensError, TooManyStreamsError
 from api_server.limits.headers import Standing
-from api_server.limits.meters import LocalQuota, Meter, MeterTable, Quota
+from api_server.limits.meters import Meter, MeterParts, MeterTable, Quota
 from api_server.limits.metrics import LimitMetrics
-from api_server.limits.records import Defaults, Limits, Rate, SubjectKind, merge
-from api_server.limits.shared import Counter, SharedCounter, SharedQuota
+from api_server.limits.parts import LocalParts, SharedParts
+from api_server.limits.records import Defaults, Limits, SubjectKind, merge
+from api_server.limits.shared import SharedCounter
+from api_server.limits.slots import SlotKeeper
+from api_server.limits.valkey_counter import Counter
 from common.clock import Clock
 from common.guesses import subscriber
 from common.ids import TeamId
@@ -48,14 +52,19 @@ class Limiter:
     Args:
         clock: monotonic.
         metrics: what is counted.
-        counter: counts quotas for all processes; None when each process counts for itself.
+        counter: counts for all processes; None when each process counts for itself.
     """
 
     def __init__(self, clock: Clock, metrics: LimitMetrics, counter: Counter | None = None) -> None:
         self._clock = clock
         self._metrics = metrics
         self._counter = counter
-        self._shared = None if counter is None else SharedCounter(counter, clock, metrics, self._spawn)
+        self._keeper: SlotKeeper | None = None
+        self._parts: MeterParts = LocalParts(clock.monotonic)
+        if counter is not None:
+            shared = SharedCounter(counter, clock, metrics, self._spawn)
+            self._keeper = SlotKeeper(shared)
+            self._parts = SharedParts(shared, self._keeper)
         self._tables = {kind: MeterTable() for kind in SubjectKind}
         self._defaults = dict.fromkeys(SubjectKind, _NOTHING)
         self._own: Book = {}
@@ -70,9 +79,11 @@ class Limiter:
         return f"<Limiter: {'no limits' if self.idle else ', '.join(sorted(self._limited))}; {kept or 'no'} meters>"
 
     async def run(self) -> None:
-        """Fetch what is taken ahead of shared quotas, until cancelled."""
+        """Ask the shared counter for what is taken ahead of it, until cancelled."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                if self._keeper is not None:
+                    await self._keeper.run()
                 await asyncio.get_running_loop().create_future()
         finally:
             self._tasks = None
@@ -95,7 +106,7 @@ class Limiter:
         self.idle = not self._limited
         for kind, table in self._tables.items():
             for meter in table.each():
-                meter.apply(self.effective(kind, meter.key), self._quota)
+                meter.apply(self.effective(kind, meter.key), self._parts)
 
     def effective(self, kind: SubjectKind, key: str) -> Limits:
         """What holds for a subject."""
@@ -183,52 +194,96 @@ class Limiter:
                 found.append(Standing(meter.kind.value, rate.quota, rate.window, quota.remaining(now), quota.wait(now)))
         return found
 
-    def begin(self, meters: Sequence[Meter]) -> None:
-        """One stream more is under way; `end` it.
+    def begin(self, meters: Sequence[Meter]) -> bool:
+        """One request more through the gateway; `end` it. True when it passes; False when only `wait_begin` can tell,
+        and nothing was counted.
 
         Raises:
+            LimitsUnavailableError, QuotaExceededError: see `request`.
             TooManyStreamsError: as many are under way as may.
         """
+        if not self.request(meters):
+            return False
+        try:
+            free = self._has_slots(meters)
+        except TooManyStreamsError:
+            _give_back_requests(meters)
+            raise
+        if not free:
+            _give_back_requests(meters)
+            return False
         for meter in meters:
-            most = meter.limits.streams
-            if most is not None and meter.streams >= most:
-                self._refused(meter, "streams")
-                raise TooManyStreamsError(
-                    f"the {meter.kind} may have {most} requests and connections under way at a time", retry_after=_RETRY
-                )
+            meter.streams += 1
+        return True
+
+    async def wait_begin(self, meters: Sequence[Meter]) -> None:
+        """The same, and wait for the shared counter if need be.
+
+        Raises:
+            LimitsUnavailableError, QuotaExceededError, TooManyStreamsError: see `begin`.
+        """
+        await self.wait_request(meters)
+        try:
+            while not self._has_slots(meters):
+                for meter in meters:
+                    if meter.slots is not None:
+                        await meter.slots.wait_free()
+        except BaseException:  # who does not wait any more has not begun, either
+            _give_back_requests(meters)
+            raise
         for meter in meters:
             meter.streams += 1
 
     def end(self, meters: Sequence[Meter]) -> None:
-        """A stream that had begun is over."""
+        """A request that had begun is over."""
         for meter in meters:
             meter.streams -= 1
+            if meter.slots is not None:
+                meter.slots.ended()
 
-    def opened(self, meters: Sequence[Meter]) -> None:
+    async def wait_open(self, meters: Sequence[Meter]) -> None:
         """A stream is about to be opened.
 
         Raises:
             TooManyOpensError: too soon after the others.
         """
-        now = self._clock.monotonic()
+        taken: list[Quota] = []
         for meter in meters:
-            if meter.opens is not None and (wait := meter.opens.take(now)):
+            opens = meter.opens
+            if opens is None:
+                continue
+            if not await opens.wait_take():
+                _give_back(taken)
                 self._refused(meter, "opens_per_second")
                 raise TooManyOpensError(
-                    f"the {meter.kind} may open {meter.opens.rate} streams a second", retry_after=wait
+                    f"the {meter.kind} may open {opens.rate.quota} streams a second",
+                    retry_after=opens.wait(self._clock.monotonic()),
                 )
+            taken.append(opens)
+
+    def _has_slots(self, meters: Sequence[Meter]) -> bool:
+        now = self._clock.monotonic()
+        pending = False
+        for meter in meters:
+            if meter.slots is None:
+                continue
+            free = meter.slots.free(now)
+            if free is None:
+                pending = True
+            elif not free:
+                self._refused(meter, "streams")
+                raise TooManyStreamsError(
+                    f"the {meter.kind} may have {meter.slots.most} requests and connections under way at a time",
+                    retry_after=_RETRY,
+                )
+        return not pending
 
     def _meter(self, kind: SubjectKind, key: str) -> Meter:
         table = self._tables[kind]
         meter = table.find(key)
         if meter is None:
-            meter = table.add(Meter(kind, key, self.effective(kind, key), self._quota))
+            meter = table.add(Meter(kind, key, self.effective(kind, key), self._parts))
         return meter
-
-    def _quota(self, name: str, rate: Rate) -> Quota:
-        if self._shared is None:
-            return LocalQuota(rate, self._clock.monotonic)
-        return SharedQuota(self._shared, name, rate)
 
     def _exceeded(self, meter: Meter, quota: Quota, now: float) -> QuotaExceededError:
         self._refused(meter, "requests")
@@ -253,6 +308,10 @@ class Limiter:
 def key_of(team: str | None, subject: str) -> str:
     """The key of a token, route or device: within its team, so that no team can set limits for another's."""
     return f"{team or ''}/{subject}"
+
+
+def _give_back_requests(meters: Sequence[Meter]) -> None:
+    _give_back([meter.requests for meter in meters if meter.requests is not None])
 
 
 def _give_back(taken: Sequence[Quota]) -> None:

@@ -63,7 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     opens_per_second: _Count | None = None
     """Streams to services that are newly opened, on the long run and at once."""
     streams: _Count | None = None
-    """Requests and connections under way through the gateway at a time, in each of its processes."""
+    """Requests and connections under way through the gateway at a time."""
     bytes_per_second: _Pace | None = None
     """Both ways together. What is more waits; nothing is cut."""
     max_body_bytes: _Size | None = None

@@ -18,27 +18,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
-
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
+from typing import Any, Final
 
 from api_server.limits.errors import LimitsUnavailableError
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.records import Rate, WhenAway
+from api_server.limits.valkey_counter import Counter
 from api_server.limits.window import SlidingWindow
 from common.clock import Clock
 from common.logging import get_logger
-from common.secret import Secret
 
-__all__ = ["Counter", "SharedCounter", "SharedQuota", "ValkeyCounter", "counter_at"]
+__all__ = ["SharedCounter", "SharedQuota"]
 
 _log = get_logger(__name__)
-
-_DEADLINE: Final = 0.25
-"""Seconds for an answer of Valkey: a request may be waiting for it."""
 
 _AWAY: Final = 1.0
 """Seconds for which Valkey is not asked again once it did not answer."""
@@ -48,86 +40,6 @@ _REFUSED: Final = 0.5
 
 _SHARE: Final = 20
 """A lease is at most this part of a quota."""
-
-
-class Counter(Protocol):
-    """Counts for all processes."""
-
-    async def acquire(self, key: str, rate: Rate, cost: int) -> bool:
-        """Use `cost` units of a quota, all or none.
-
-        Raises:
-            ConnectionError: it cannot be asked.
-        """
-        ...
-
-    async def wait(self, key: str, rate: Rate) -> float:
-        """Seconds until one more unit is free, about.
-
-        Raises:
-            ConnectionError: it cannot be asked.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """End its connections."""
-        ...
-
-
-class ValkeyCounter:
-    """Implements `Counter` by the `limits` library.
-
-    Args:
-        url: `redis://`, `rediss://` or `valkey://`.
-        wall: seconds since the Unix epoch.
-    """
-
-    def __init__(self, url: Secret, wall: Callable[[], float]) -> None:
-        self._storage = RedisStorage(
-            f"async+{url.reveal()}",
-            wrap_exceptions=True,
-            implementation="valkey",
-            key_prefix="homeport:limits",
-            socket_timeout=_DEADLINE,
-            socket_connect_timeout=_DEADLINE,
-        )
-        self._strategy = SlidingWindowCounterRateLimiter(self._storage)
-        self._wall = wall
-
-    async def acquire(self, key: str, rate: Rate, cost: int) -> bool:
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                return await self._strategy.hit(_item(rate), key, cost=cost)
-        except (StorageError, OSError) as exc:  # a TimeoutError is an OSError
-            raise ConnectionError("the shared counter does not answer") from exc
-
-    async def wait(self, key: str, rate: Rate) -> float:
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                stats = await self._strategy.get_window_stats(_item(rate), key)
-        except (StorageError, OSError) as exc:
-            raise ConnectionError("the shared counter does not answer") from exc
-        return max(0.0, stats.reset_time - self._wall())
-
-    async def aclose(self) -> None:
-        bridge: Any = self._storage.bridge
-        await bridge.get_connection().aclose()
-
-
-def counter_at(url: Secret | None, clock: Clock) -> ValkeyCounter | None:
-    """What counts for all processes; None where each counts for itself.
-
-    Args:
-        url: of the engine that they share; one that is not Valkey or Redis does not count.
-        clock: wall time.
-    """
-    if url is None or not url.reveal().startswith(("redis", "valkey")):
-        return None
-    return ValkeyCounter(url, clock.wall)
-
-
-def _item(rate: Rate) -> RateLimitItemPerSecond:
-    return RateLimitItemPerSecond(rate.quota, rate.window)
 
 
 class SharedCounter:
@@ -168,6 +80,10 @@ class SharedCounter:
         self._away_until = now + _AWAY
         self.metrics.failed.inc()
         self.metrics.away.set(1)
+
+    def counted_alone(self) -> None:
+        """Something was decided without it, as if there were no other process."""
+        self.metrics.alone.labels(WhenAway.OPEN).inc()
 
     def answered(self) -> None:
         """It did."""
@@ -244,6 +160,9 @@ class SharedQuota:
             LimitsUnavailableError: the shared counter is away, and the limit fails closed.
         """
         clock = self._shared.clock
+        taken = self.take(clock.monotonic())
+        if taken is not None:
+            return taken
         self._shared.metrics.waited.inc()
         while (taken := self.take(clock.monotonic())) is None:
             self._fill()
@@ -259,6 +178,12 @@ class SharedQuota:
         if self._shared.is_away(now):
             return self._local.wait(now)
         return max(self._wait, self._refused_until - now)
+
+    def refuses(self, now: float) -> bool:
+        """Whether one more is known to be too many; nothing is used."""
+        if self._shared.is_away(now):
+            return self.rate.when_away is WhenAway.CLOSED or not self._local.remaining(now)
+        return self._lease <= 0 and now < self._refused_until
 
     def remaining(self, now: float) -> int:
         """Units that this process knows to be left: no more than it has taken ahead."""

@@ -78,21 +78,28 @@ class OpenBucket:
         rate: units a second.
     """
 
-    __slots__ = ("_full_at", "rate")
+    __slots__ = ("_full_at", "_rate")
 
     def __init__(self, rate: int) -> None:
-        self.rate = rate
+        self._rate = rate
         # The time at which it is full again (ITU-T I.371, virtual scheduling).
         self._full_at = 0.0
 
-    def take(self, now: float) -> float:
-        """Take one. Returns 0.0 if there was one, else the seconds until there will be, taking nothing."""
-        full_at = max(self._full_at, now)
-        wait = full_at - now - (self.rate - 1) / self.rate
-        if wait > 1e-9:
-            return wait
-        self._full_at = full_at + 1.0 / self.rate
-        return 0.0
+    def take(self, now: float) -> bool:
+        """Take one, if there is one."""
+        if self.wait(now) > 0.0:
+            return False
+        self._full_at = max(self._full_at, now) + 1.0 / self._rate
+        return True
+
+    def wait(self, now: float) -> float:
+        """Seconds until there will be one; 0.0 if there is."""
+        wait = max(self._full_at, now) - now - (self._rate - 1) / self._rate
+        return wait if wait > 1e-9 else 0.0
+
+    def give_back(self) -> None:
+        """One was not used in the end."""
+        self._full_at -= 1.0 / self._rate
 
 
 class DebtBucket:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,8 +20,9 @@ from api_server.limits.records import Defaults, Limits, Rate, WhenAway
 from common.ids import TeamId
 from tests.api_server.fakes import FakeClock
 from tests.api_server.gateway.stage import BEARER, Stage, answering, ok, request_head
-from tests.api_server.limits.test_shared import Absent
+from tests.api_server.limits.test_shared import Absent, counting
 from tests.api_server.relay.fake_relay import ServiceSide
+from tests.stack.redis import redis
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +120,43 @@ async def test_t4_the_shared_counter_is_waited_for_and_its_absence_is_what_the_l
             assert (refused.status, refused["X-Homeport-Error"]) == (503, "limits_unavailable")
             assert refused["Retry-After"] == "1"
         running.cancel()
+
+
+async def test_g5_two_gateways_share_what_is_under_way() -> None:
+    """Each has its own limiter, as two processes have; they share a server of the Redis protocol."""
+    release = asyncio.Event()
+
+    async def hold(side: ServiceSide) -> None:
+        while True:
+            await side.read_head()
+            await release.wait()
+            await side.send(ok())
+
+    with redis() as server:
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.callback(release.set)
+            stages, teams = [], []
+            for _ in range(2):
+                limiter = Limiter(RealTime(), LimitMetrics(CollectorRegistry()), counting(server))
+                limiter.apply(Defaults(team=Limits(streams=2, opens_per_second=1000)), {})
+                stack.callback(tasks.create_task(limiter.run()).cancel)
+                teams += limiter.subjects(team="home", token=None, route=None, address="", device=None)
+                stages.append(await stack.enter_async_context(Stage(governor=Governor(limiter), web=hold)))
+            first = [await stage.connect() for stage in stages]
+            for client in first:
+                await client.send(request_head())
+            await stages[0].until(lambda: [team.streams for team in teams] == [1, 1])
+            second = [await stage.connect() for stage in stages]
+            for client in second:
+                refused = await client.get("/")
+                assert (refused.status, refused["X-Homeport-Error"]) == (429, "stream_limit")
+            release.set()
+            for client in first:
+                assert (await client.reply()).status == 200
+            async with asyncio.timeout(30):
+                while (await second[0].get("/")).status != 200:
+                    pass
 
 
 async def test_g5_streams_at_a_time_and_each_is_counted_off_however_it_ends() -> None:

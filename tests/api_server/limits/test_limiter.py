@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 from api_server.limits.errors import QuotaExceededError, TooManyOpensError, TooManyStreamsError
 from api_server.limits.headers import rate_limit_fields, refusal_fields
 from api_server.limits.limiter import Limiter, key_of
-from api_server.limits.meters import Meter, MeterTable, Quota
+from api_server.limits.meters import Meter, MeterTable
 from api_server.limits.metrics import LimitMetrics
+from api_server.limits.parts import LocalParts
 from api_server.limits.records import Defaults, Limits, Rate, SubjectKind, merge
 from tests.api_server.fakes import FakeClock
 
@@ -126,16 +127,37 @@ def test_g5_streams_at_a_time() -> None:
     assert bench.registry.get_sample_value("homeport_limits_refused_total", {"kind": "device", "limit": "streams"}) == 1
 
 
-def test_g5_opens_a_second() -> None:
+def test_what_a_limit_of_streams_refuses_uses_up_no_quota() -> None:
+    bench = Bench()
+    bench.set(Defaults(token=Limits(requests=Rate(quota=2, window=60), streams=1)))
+    assert bench.limiter.begin(bench.meters())
+    for _ in range(3):
+        with pytest.raises(TooManyStreamsError):
+            bench.limiter.begin(bench.meters())
+    assert bench.request() is None
+    assert bench.request() == "token"
+
+
+async def test_g5_opens_a_second() -> None:
     bench = Bench()
     bench.set(Defaults(token=Limits(opens_per_second=2)))
-    bench.limiter.opened(bench.meters())
-    bench.limiter.opened(bench.meters())
+    await bench.limiter.wait_open(bench.meters())
+    await bench.limiter.wait_open(bench.meters())
     with pytest.raises(TooManyOpensError) as caught:
-        bench.limiter.opened(bench.meters())
+        await bench.limiter.wait_open(bench.meters())
     assert caught.value.retry_after == pytest.approx(0.5)
     bench.clock.advance(0.5)
-    bench.limiter.opened(bench.meters())
+    await bench.limiter.wait_open(bench.meters())
+
+
+async def test_g5_an_open_that_is_refused_uses_up_nothing() -> None:
+    bench = Bench()
+    bench.set(Defaults(token=Limits(opens_per_second=2), team=Limits(opens_per_second=1)))
+    await bench.limiter.wait_open(bench.meters())
+    for _ in range(3):
+        with pytest.raises(TooManyOpensError, match="the team may open 1"):
+            await bench.limiter.wait_open(bench.meters())
+    await bench.limiter.wait_open(bench.meters(team="away"))
 
 
 def test_the_fields_of_an_answer() -> None:
@@ -162,15 +184,13 @@ def test_a_null_means_the_default() -> None:
     assert merge(None, default) == default
 
 
-def no_quota(name: str, rate: Rate) -> Quota:
-    raise AssertionError
-
-
 def test_the_table_of_meters_is_bounded_and_keeps_what_is_under_way() -> None:
     table = MeterTable(most=3)
 
     def make(name: str) -> Meter:
-        return table.find(name) or table.add(Meter(SubjectKind.ADDRESS, name, Limits(), no_quota))
+        return table.find(name) or table.add(
+            Meter(SubjectKind.ADDRESS, name, Limits(), LocalParts(FakeClock().monotonic))
+        )
 
     make("busy").streams = 1
     for number in range(100):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -15,7 +15,7 @@ from api_server.limits.limiter import Limiter
 from api_server.limits.meters import Meter
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.records import Defaults, Limits, Rate, WhenAway
-from api_server.limits.shared import Counter, ValkeyCounter
+from api_server.limits.valkey_counter import Counter, Hold, ValkeyCounter
 from common.secret import Secret
 from tests.api_server.fakes import FakeClock
 from tests.stack.redis import Redis, redis
@@ -32,12 +32,12 @@ def server() -> Iterator[Redis]:
 class One:
     """A process that counts in `counter`."""
 
-    def __init__(self, counter: Counter) -> None:
-        self.clock, self.registry = FakeClock(), CollectorRegistry()
+    def __init__(self, counter: Counter, clock: FakeClock | None = None) -> None:
+        self.clock, self.registry = clock or FakeClock(), CollectorRegistry()
         self.limiter = Limiter(self.clock, LimitMetrics(self.registry), counter)
 
-    def limit(self, rate: Rate) -> None:
-        self.limiter.apply(Defaults(token=Limits(requests=rate)), {})
+    def limit(self, rate: Rate | None = None, **limits: int) -> None:
+        self.limiter.apply(Defaults(token=Limits(requests=rate, **limits)), {})
 
     def meters(self, token: str) -> list[Meter]:
         return self.limiter.subjects(team="home", token=token, route=None, address="", device=None)
@@ -56,11 +56,11 @@ class One:
 
 
 @asynccontextmanager
-async def processes(*counters: Counter) -> AsyncIterator[list[One]]:
+async def processes(*counters: Counter, clock: FakeClock | None = None) -> AsyncIterator[list[One]]:
     """A process for each counter."""
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        found = [One(counter) for counter in counters]
+        found = [One(counter, clock) for counter in counters]
         for each in found:
             stack.callback(tasks.create_task(each.limiter.run()).cancel)
         await asyncio.sleep(0)
@@ -119,7 +119,9 @@ async def test_many_at_once_ask_once(server: Redis) -> None:
 
 
 class Absent:
-    """A counter that is not there until somebody starts it."""
+    """A counter that is not there until somebody starts it; then it grants all."""
+
+    held_for = 30.0
 
     def __init__(self) -> None:
         self.there = False
@@ -133,6 +135,18 @@ class Absent:
 
     async def wait(self, key: str, rate: Rate) -> float:
         return 1.0
+
+    async def hold(self, holds: Sequence[Hold]) -> list[int]:
+        self.asked += 1
+        if not self.there:
+            raise ConnectionError
+        return [each.want for each in holds]
+
+    async def spend(self, key: str, rate: int, size: int) -> float:
+        self.asked += 1
+        if not self.there:
+            raise ConnectionError
+        return 0.0
 
     async def aclose(self) -> None:
         pass

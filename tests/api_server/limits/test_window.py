@@ -60,10 +60,12 @@ def test_who_waits_as_long_as_told_gets_one(quota: int, window: int, start: floa
 
 def test_opens_come_back_at_the_rate() -> None:
     bucket = OpenBucket(2)
-    assert [bucket.take(50.0), bucket.take(50.0)] == [0.0, 0.0]
-    assert bucket.take(50.0) == pytest.approx(0.5)
-    assert bucket.take(50.5) == 0.0
-    assert bucket.take(50.5) == pytest.approx(0.5)
+    assert [bucket.take(50.0) for _ in range(3)] == [True, True, False]
+    assert bucket.wait(50.0) == pytest.approx(0.5)
+    assert bucket.take(50.5)
+    assert not bucket.take(50.5)
+    bucket.give_back()
+    assert bucket.wait(50.5) == 0.0
 
 
 def test_bytes_that_were_too_many_are_waited_for() -> None:
