@@ -35,8 +35,10 @@ _CREDENTIALS = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
-_QUIET_LIBRARIES = ("aiohttp.access", "asyncio", "httpcore", "httpx", "websockets")
-"""Log at most their warnings: what they say at lower levels is said once a request, or once a frame."""
+_QUIET_LIBRARIES = ("aiohttp.access", "aiosqlite", "asyncio", "httpcore", "httpx", "websockets")
+"""Log at most their warnings: what they say at lower levels is said once a request, a frame or a statement, and that of
+statements with the values in them.
+"""
 
 
 def mask(text: str) -> str:

@@ -81,6 +81,7 @@ def test_levels() -> None:
 def test_libraries_that_talk_a_lot_are_heard_from_warnings_up() -> None:
     stream = logs(level="debug")
     logging.getLogger("httpx").info("HTTP Request: GET http://...")
+    logging.getLogger("aiosqlite").debug("executing ... 'INSERT ...', ('a value',)")
     logging.getLogger("websockets.server").debug("< TEXT")
     logging.getLogger("httpx").warning("heard")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["heard"]
