@@ -147,7 +147,7 @@ class Domains:
         self.envelope = envelope
         """What every domain seals with."""
         self.records = DatabaseRecordStore(database, clock)
-        """Where sealed records of users are kept."""
+        """Sealed records of users in the database; `custody.composition` says whether that is enough."""
         self.changes = changes
         """Where every domain says what it changes."""
         self.limits = LimitService(

@@ -33,10 +33,8 @@ from api_server.broker.quick_tokens import QuickTokens
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
 from api_server.connections import Connections
+from api_server.custody.composition import Custody
 from api_server.custody.keys import check_keys
-from api_server.custody.mirror.mirror import Mirror
-from api_server.custody.mirror.task import MirrorMetrics, Mirrors
-from api_server.custody.mirrors import documents_of
 from api_server.db.database import Database
 from api_server.devices.book import DeviceBook
 from api_server.devices.directory import RegisteredDevices
@@ -56,7 +54,6 @@ from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
 from api_server.inspector.endpoints import InspectorEndpoints
 from api_server.inspector.recorder import RequestRecorder
-from api_server.leases.store import DatabaseLeases
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.valkey_counter import counter_at
@@ -183,13 +180,22 @@ class ApiServer:
             broker_concurrency=settings.broker_concurrency,
             broker_rate=settings.broker_rate,
         )
+        self._custody = Custody(
+            settings,
+            database=self._database,
+            copy=self.domains.records,
+            envelope=self._envelope,
+            leases=self.domains.leases,
+            registry=self.registry,
+            clock=clock,
+        )
         self._connections = Connections(
             settings.providers,
             self._outbound.http,
             clock,
             database=self._database,
-            records=self.domains.records,
-            leases=DatabaseLeases(self._database, clock),
+            records=self._custody.records,
+            leases=self.domains.leases,
             envelope=self._envelope,
             audit=self._audit,
             changes=self.domains.changes,
@@ -213,8 +219,6 @@ class ApiServer:
             clock=clock,
             registry=self.registry,
         )
-        self._mirrors = self._make_mirrors(clock)
-        self.domains.records.add(self._mirrors.changed)
         self.feed = EventFeed(
             self._client, clock=clock, on_link=lambda there: absence.relay_back() if there else absence.relay_lost()
         )
@@ -366,7 +370,7 @@ class ApiServer:
         self._exit.push_async_callback(self._checkpoints.sign)
         self._exit.push_async_callback(self._programs.last_use.finish)
         self._exit.push_async_callback(self._client.aclose)
-        self._exit.push_async_callback(self._mirrors.close)
+        self._exit.push_async_callback(self._custody.close)
         self._exit.push_async_callback(self.domains.broker.aclose)
         # If one of these fails, so does the process: without it devices would be looked for where they are no more.
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
@@ -384,7 +388,7 @@ class ApiServer:
             self.domains.collector.run,
             self.domains.courier.run,
             self._checkpoints.run,
-            self._mirrors.run,
+            self._custody.run,
             self.routes.run,
             self._health_checks.run,
             self._sign_in.service.run,
@@ -392,6 +396,7 @@ class ApiServer:
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._usage.flush)
         await self.routes.catch_up()
+        await self._custody.begin()
         self._exit.push_async_callback(self._gateway.close)
         await self._gateway.start(settings.gateway_host, settings.gateway_port, reuse_port=settings.reuse_port)
         self._exit.push_async_callback(self._rest.close)
@@ -401,16 +406,6 @@ class ApiServer:
         self.api_url = f"http://{_authority(settings.api_host, port)}"
         self.gateway_url = f"http://{_authority(settings.gateway_host, self._gateway.port)}"
         self._log.info("listening", api=self.api_url, gateway=self.gateway_url, relay=settings.relay_url)
-
-    def _make_mirrors(self, clock: Clock) -> Mirrors:
-        """The mirrors that the settings name, often none."""
-        leases = DatabaseLeases(self._database, clock)
-        mirrors = [
-            Mirror(documents, self._database, self._envelope, leases, clock)
-            for documents in documents_of(self._settings, clock)
-        ]
-        metrics = MirrorMetrics(self.registry)
-        return Mirrors(mirrors, self._database, metrics, interval=self._settings.custody_interval)
 
     async def drain(self) -> None:
         """Answer `/readyz` with 503, take no new connections to the gateway, and give what is under way there the

@@ -21,7 +21,7 @@ from api_server.db.errors import DatabaseError
 from common.clock import Clock
 from common.ids import TeamId
 
-__all__ = ["DatabaseRecordStore", "record_of", "row_of"]
+__all__ = ["DatabaseRecordStore", "bury", "overwrite", "record_of", "row_of"]
 
 
 class DatabaseRecordStore:
@@ -76,7 +76,9 @@ class DatabaseRecordStore:
         async def work(tx: AsyncConnection) -> None:
             there = (custody_records.c.id == record_id) & custody_records.c.deleted_at.is_(None)
             result = await tx.execute(
-                update(custody_records).where(there, custody_records.c.version == expected).values(**self._gone())
+                update(custody_records)
+                .where(there, custody_records.c.version == expected)
+                .values(**_gone(self._clock.wall()))
             )
             if not result.rowcount:
                 row = await _row(tx, record_id)
@@ -92,7 +94,7 @@ class DatabaseRecordStore:
     async def drop_team(self, tx: AsyncConnection, team: TeamId) -> None:
         """Forget every record of a team, as part of the transaction that ends it."""
         there = (custody_records.c.team_id == team) & custody_records.c.deleted_at.is_(None)
-        await tx.execute(update(custody_records).where(there).values(**self._gone()))
+        await tx.execute(update(custody_records).where(there).values(**_gone(self._clock.wall())))
 
     async def list(
         self, *, limit: int, after: str | None = None, team: TeamId | None = None, user: str | None = None
@@ -119,14 +121,8 @@ class DatabaseRecordStore:
             return StoreHealth(store=self.name, ok=False, detail=exc.detail)
         return StoreHealth(store=self.name, ok=True, detail=self._database.name)
 
-    def _gone(self) -> dict[str, Any]:
-        # One more: an old version that somebody puts back is older than this one, too.
-        return {
-            "sealed": None,
-            "deleted_at": self._clock.wall(),
-            "version": custody_records.c.version + 1,
-            "revision": custody_records.c.revision + 1,
-        }
+    async def ready(self) -> None:
+        """A transaction that commits is where it has to be."""
 
 
 def record_of(row: Row[Any]) -> Record:
@@ -146,6 +142,29 @@ def record_of(row: Row[Any]) -> Record:
 def row_of(record: Record) -> dict[str, Any]:
     """A record as a new row."""
     return {"id": record.id, "revision": 1, **_values(record)}
+
+
+async def overwrite(tx: AsyncConnection, record: Record, revision: int) -> None:
+    """Have a record as it is given, whatever is in its place: what is believed more than this database says so."""
+    values = {"revision": revision, "deleted_at": None, **_values(record)}
+    there = update(custody_records).where(custody_records.c.id == record.id)
+    if not (await tx.execute(there.values(**values))).rowcount:
+        await tx.execute(insert(custody_records).values(id=record.id, **values))
+
+
+async def bury(tx: AsyncConnection, ids: Sequence[str], now: float) -> None:
+    """Forget records, whatever version they have."""
+    await tx.execute(update(custody_records).where(custody_records.c.id.in_(ids)).values(**_gone(now)))
+
+
+def _gone(now: float) -> dict[str, Any]:
+    # One more: an old version that somebody puts back is older than this one, too.
+    return {
+        "sealed": None,
+        "deleted_at": now,
+        "version": custody_records.c.version + 1,
+        "revision": custody_records.c.revision + 1,
+    }
 
 
 def _present(limit: int) -> Select[Any]:

@@ -9,7 +9,8 @@ HomeportError
     ├── DatabaseNotEmptyError           409 database_not_empty         records are restored into an empty database alone
     ├── KeyStillNeededError             409 key_still_needed           a key that something needs is not forgotten
     ├── StoreUnavailableError           503 store_unavailable          it cannot be reached, or is slow; Retry-After
-    │   └── StoreBusyError              503 store_busy                 another process of this installation is at it
+    │   ├── StoreBusyError              503 store_busy                 another process of this installation is at it
+    │   └── PrimaryBehindError          503 primary_behind             what was changed is kept here, and not there yet
     ├── StoreRefusedError               502 store_refused              it answers, and says no
     └── DestinationError                500 destination_refused        nothing more is sent there until somebody looks
         ├── DestinationSettingsError    500 destination_settings       its settings cannot be right
@@ -43,6 +44,7 @@ __all__ = [
     "DocumentConflictError",
     "InvalidRecordIdError",
     "KeyStillNeededError",
+    "PrimaryBehindError",
     "RecordConflictError",
     "RecordNotFoundError",
     "StoreBusyError",
@@ -140,6 +142,15 @@ class StoreBusyError(StoreUnavailableError):
 
     code: ClassVar[str] = "store_busy"
     title: ClassVar[str] = "Another process is at the store"
+
+
+class PrimaryBehindError(StoreUnavailableError):
+    """The change is kept in the database, and the primary has not acknowledged it; it will be sent by itself. Do not
+    repeat it, look.
+    """
+
+    code: ClassVar[str] = "primary_behind"
+    title: ClassVar[str] = "The primary has not acknowledged the change"
 
 
 class StoreRefusedError(CustodyError):

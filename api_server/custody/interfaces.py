@@ -54,13 +54,13 @@ class RecordStore(Protocol):
         Args:
             record: its version is higher than `expected`; id, kind, team, user and provider of one that is there stay.
             expected: the version that the caller has read; 0 when there was none.
-            also: done in the same transaction, behind the change, where the store is the database; its errors undo the
-                change. Any other store has the change by then: an error is raised all the same.
+            also: done in the same transaction of the database, behind the change; its errors undo the change.
 
         Raises:
             InvalidRecordIdError: the id cannot be one.
             RecordConflictError: there is another version by now, or one was deleted that had a version as high.
             ValueError: the version is not higher than `expected`.
+            PrimaryBehindError: the change is kept in the database, and the primary has not acknowledged it yet.
             CustodyError: the store is unavailable, or refuses. Unless it refused, the change may hold.
         """
         ...
@@ -89,6 +89,15 @@ class RecordStore(Protocol):
 
         Raises:
             CustodyError: the store is unavailable, or refuses.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Find out whether a change that is made now would soon be where it has to be: asked before something is begun
+        that must not be lost, such as the rotation of a token.
+
+        Raises:
+            CustodyError: it would not.
         """
         ...
 

@@ -7,6 +7,7 @@ from api_server.custody.documents.interfaces import Documents
 from api_server.custody.errors import DestinationSettingsError
 from api_server.custody.git.command import Remote
 from api_server.custody.git.documents import GitDocuments
+from api_server.custody.mirror.local_copy import LocallyCopied
 from api_server.custody.postgresql.documents import PostgresDocuments
 from api_server.custody.s3.documents import S3Documents
 from api_server.custody.settings import CustodySettings
@@ -21,6 +22,10 @@ def documents_of(settings: CustodySettings, clock: Clock) -> list[Documents]:
     Raises:
         DestinationSettingsError: one cannot be right.
     """
+    try:
+        settings.check_mirrors()
+    except ValueError as exc:
+        raise DestinationSettingsError(str(exc)) from None
     found: list[Documents] = []
     if settings.gitstore_git_url is not None:
         found.append(_git(settings, settings.gitstore_git_url, clock))
@@ -58,7 +63,7 @@ def _s3(settings: CustodySettings, endpoint: str) -> Documents:
         raise DestinationSettingsError(
             "objectstore_bucket, objectstore_access_key and objectstore_secret_key are needed for objectstore_endpoint"
         )
-    return S3Documents(
+    documents = S3Documents(
         place_of(endpoint, "objectstore_endpoint"),
         bucket,
         prefix=settings.objectstore_prefix,
@@ -68,3 +73,6 @@ def _s3(settings: CustodySettings, endpoint: str) -> Documents:
         path_style=settings.objectstore_path_style,
         timeout=settings.custody_timeout,
     )
+    if settings.objectstore_local_mirror is None:
+        return documents
+    return LocallyCopied(documents, settings.objectstore_local_mirror)

@@ -1,4 +1,4 @@
-"""Where copies of records are kept, if anywhere: off until a destination is named.
+"""Where records are kept beside the database, if anywhere: off until a destination is named.
 
 The names of these settings come from a system that Homeport takes the place of: their variables have no `HOMEPORT_`.
 """
@@ -6,7 +6,7 @@ The names of these settings come from a system that Homeport takes the place of:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -20,11 +20,26 @@ _CLONE = "custody-git"
 """In the data directory."""
 
 
+_NAMED_BY = {"git": "gitstore_git_url", "s3": "objectstore_endpoint", "postgresql": "pgstore_dsn"}
+"""What names each destination."""
+
+
 class CustodySettings(DatabaseSettings, frozen=True, kw_only=True):
     """The database, and the mirrors of the records in it."""
 
     families: ClassVar[tuple[str, ...]] = ("gitstore_", "objectstore_", "pgstore_")
 
+    custody_primary: Annotated[
+        Literal["database", "git", "s3", "postgresql"],
+        Meta(
+            description="Where a record has to be before a change of it is answered: in the database, or at one of the "
+            "destinations below, of which the database is then the working copy."
+        ),
+    ] = "database"
+    custody_primary_timeout: Annotated[
+        Seconds,
+        Meta(description="Time that a change waits for the primary; it is kept then, and answered with an error."),
+    ] = 20.0
     custody_interval: Annotated[
         Seconds, Meta(description="Time after which mirrors look for what they lack, when no change has told them.")
     ] = 30.0
@@ -71,6 +86,13 @@ class CustodySettings(DatabaseSettings, frozen=True, kw_only=True):
     objectstore_path_style: Annotated[
         bool, Meta(description="Name the bucket in the path of a request, and not in the host.")
     ] = True
+    objectstore_local_mirror: Annotated[
+        Path | None,
+        Meta(
+            description="Folder that is kept with the same documents as the bucket, for people to look at; Homeport "
+            "does not read records from it. Empty for none."
+        ),
+    ] = None
 
     pgstore_dsn: Annotated[
         Secret | None,
@@ -109,3 +131,5 @@ class CustodySettings(DatabaseSettings, frozen=True, kw_only=True):
                 "objectstore_bucket, objectstore_access_key and objectstore_secret_key are needed for "
                 "objectstore_endpoint"
             )
+        if self.custody_primary in _NAMED_BY and getattr(self, _NAMED_BY[self.custody_primary]) is None:
+            raise ValueError(f"{_NAMED_BY[self.custody_primary]} is needed for custody_primary {self.custody_primary}")

@@ -29,6 +29,8 @@ class MirrorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A mirror."""
 
     name: str
+    primary: bool
+    """Whether a change is answered only once it is there."""
     destination: str
     """As the settings name it."""
     pinned: str | None
@@ -58,8 +60,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def status_of(database: Database, keyring: Keyring, mirrors: Sequence[Documents]) -> Status:
+async def status_of(
+    database: Database, keyring: Keyring, mirrors: Sequence[Documents], *, primary: str = "database"
+) -> Status:
     """How it is, as far as this database knows; no destination is asked.
+
+    Args:
+        database: with the schema of this code.
+        keyring: of the installation.
+        mirrors: that the settings name.
+        primary: name of the one that is the primary, if one is.
 
     Raises:
         DatabaseError: the database is unavailable.
@@ -72,10 +82,10 @@ async def status_of(database: Database, keyring: Keyring, mirrors: Sequence[Docu
         KeyStatus(id=key_id, state=states.get(key_id, "missing"), needed_by=counted[key_id])
         for key_id in [*keyring.ids, *sorted(counted.keys() - states.keys())]
     ]
-    return Status(keys=keys, mirrors=[await _mirror(database, documents) for documents in mirrors])
+    return Status(keys=keys, mirrors=[await _mirror(database, documents, primary) for documents in mirrors])
 
 
-async def _mirror(database: Database, documents: Documents) -> MirrorStatus:
+async def _mirror(database: Database, documents: Documents, primary: str) -> MirrorStatus:
     ledger = MirrorLedger(documents.name)
     known = await database.read(ledger.known)
     pinned = await database.read(ledger.pinned)
@@ -90,6 +100,7 @@ async def _mirror(database: Database, documents: Documents) -> MirrorStatus:
         state = "behind" if drift.changes or drift.deletions else "in_step"
     return MirrorStatus(
         name=documents.name,
+        primary=documents.name == primary,
         destination=documents.destination,
         pinned=None if pinned is None else pinned.destination,
         state=state,

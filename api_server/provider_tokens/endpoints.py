@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from api_server.auth.interfaces import Action
-from api_server.custody.errors import StoreUnavailableError
+from api_server.custody.errors import PrimaryBehindError, StoreUnavailableError
 from api_server.db.errors import DatabaseUnavailableError
 from api_server.http.errors import CrossSiteRequestError
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, cut_page
@@ -153,7 +153,7 @@ class ProviderEndpoints:
     def routes(self) -> list[Route]:
         """The endpoints."""
         html = "text/html"
-        stored = (DatabaseUnavailableError, StoreUnavailableError)
+        stored = (DatabaseUnavailableError, PrimaryBehindError, StoreUnavailableError)
         person = (NobodyBehindTokenError, *stored)
         own = (ConnectionNotFoundError, ProviderNotFoundError, *person)
         offline = (OfflineTokenNotFoundError, *person)

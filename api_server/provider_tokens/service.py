@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api_server.audit.interfaces import AuditLog
 from api_server.audit.records import entry_of
 from api_server.changes.interfaces import Change, ChangeLog
+from api_server.custody.errors import PrimaryBehindError
 from api_server.custody.interfaces import RecordStore
 from api_server.db.database import Database
 from api_server.http.routes import Caller
@@ -227,7 +228,11 @@ class GrantService:
             after = {"revoked_at_provider": revoked.at_provider, "problem": revoked.problem}
             await self._audit.record(tx, entry_of(caller, caller.team, event, target, after=after))
 
-        revoked = await self._tokens.revoke(key, also)
+        try:
+            revoked = await self._tokens.revoke(key, also)
+        except PrimaryBehindError:
+            await self._changes.announce(said)  # it is forgotten here, and that counts
+            raise
         await self._changes.announce(said)
         return revoked
 

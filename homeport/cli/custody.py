@@ -61,7 +61,8 @@ def status(settings: CustodySettings) -> None:
     """
 
     async def work(place: _Place) -> Status:
-        return await status_of(place.database, Keyring.from_file(settings.keyring()), place.documents)
+        keyring = Keyring.from_file(settings.keyring())
+        return await status_of(place.database, keyring, place.documents, primary=settings.custody_primary)
 
     found = _run(settings, work)
     emit(found, lambda: _show_status(found))
@@ -75,18 +76,24 @@ def status(settings: CustodySettings) -> None:
 @with_custody
 @json_option
 def sync(mirror: str, allow_deletions: bool, settings: CustodySettings) -> None:
-    """Send MIRROR what it lacks, now. An API server does so by itself; this shows how far it is, and what is wrong."""
+    """Send MIRROR what it lacks, now. An API server does so by itself; this shows how far it is, and what is wrong.
+
+    From the primary, what is newer there is taken first.
+    """
 
     async def work(place: _Place) -> dict[str, Any]:
         chosen = place.mirror(mirror)
         if allow_deletions:
             await place.record("mirror.deletions_allowed", "mirror", mirror)
             say(f"{await chosen.allow_deletions()} deletions are allowed")
-        synced = await chosen.sync(_progress(f"sent to {mirror}"), patience=_PATIENCE)
-        return {"mirror": mirror, "sent": synced.sent, "deleted": synced.deleted}
+        synced = await chosen.sync(
+            _progress(f"sent to {mirror}"), taking=_progress(f"taken from {mirror}"), patience=_PATIENCE
+        )
+        return {"mirror": mirror, "sent": synced.sent, "deleted": synced.deleted, "taken": synced.taken}
 
     done = _run(settings, work)
-    emit(done, lambda: click.echo(f"{done['sent']} sent, {done['deleted']} deleted"))
+    taken = f"{done['taken']} taken, " if done["taken"] else ""
+    emit(done, lambda: click.echo(f"{taken}{done['sent']} sent, {done['deleted']} deleted"))
 
 
 @custody.command()
@@ -245,7 +252,8 @@ class _Place:
         await self.database.write(lambda tx: log.record(tx, entry))
 
     def mirror(self, name: str) -> Mirror:
-        return Mirror(self.one(name), self.database, self.envelope, self.leases, self.clock)
+        primary = name == self._settings.custody_primary
+        return Mirror(self.one(name), self.database, self.envelope, self.leases, self.clock, primary=primary)
 
 
 def _run(settings: CustodySettings, work: Callable[[_Place], Awaitable[T]]) -> T:
@@ -278,6 +286,7 @@ def _show_status(found: Status) -> None:
     rows = [
         (
             mirror.name,
+            "primary" if mirror.primary else "mirror",
             mirror.state,
             mirror.drift.changes,
             mirror.drift.deletions,
@@ -287,7 +296,8 @@ def _show_status(found: Status) -> None:
         )
         for mirror in found.mirrors
     ]
-    show_rows(("MIRROR", "STATE", "TO SEND", "TO DELETE", "COPIES", "ACKNOWLEDGED", "DESTINATION"), rows, "no mirrors")
+    columns = ("STORE", "ROLE", "STATE", "TO SEND", "TO DELETE", "COPIES", "ACKNOWLEDGED", "DESTINATION")
+    show_rows(columns, rows, "no mirrors")
     for mirror in found.mirrors:
         if mirror.problem is not None:
             click.echo(f"{mirror.name}: {mirror.detail} [{mirror.problem}]")

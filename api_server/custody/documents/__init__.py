@@ -1,1 +1,1 @@
-"""Stores of documents: what Git, S3 and a PostgreSQL of one's own have in common, and record stores over them."""
+"""Stores of documents: what Git, S3 and a PostgreSQL of one's own have in common."""

@@ -191,6 +191,27 @@ class MirrorLedger:
         if rows:
             await tx.execute(insert(custody_copies), rows)
 
+    async def acknowledged(self, tx: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
+        """Which revision of records the mirror has acknowledged, be it that they are gone; 0 for none."""
+        pending = or_(_is_to_send, _is_to_delete)
+        revision = case((pending, func.coalesce(custody_copies.c.revision, 0)), else_=custody_records.c.revision)
+        found: dict[str, int] = {}
+        for chunk in _chunks(ids):
+            query = select(custody_records.c.id, revision).select_from(self._joined)
+            for record_id, number in await tx.execute(query.where(custody_records.c.id.in_(chunk))):
+                found[record_id] = int(number)
+        return found
+
+    async def revision(self, tx: AsyncConnection, record_id: str) -> int:
+        """Of a record, as the transaction leaves it."""
+        query = select(custody_records.c.revision).where(custody_records.c.id == record_id)
+        return int((await tx.execute(query)).scalar_one())
+
+    async def allow_deletion(self, tx: AsyncConnection) -> None:
+        """Let one more deletion through: somebody waits for it."""
+        allowed = func.coalesce(custody_mirrors.c.allowed_deletions, 0) + 1
+        await tx.execute(update(custody_mirrors).where(self._mirror).values(allowed_deletions=allowed))
+
     async def local(self, tx: AsyncConnection, ids: Sequence[str]) -> Mapping[str, tuple[Record | None, int, int]]:
         """Records as they are here, with version and revision; a deleted one is None."""
         found: dict[str, tuple[Record | None, int, int]] = {}

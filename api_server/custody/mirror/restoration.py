@@ -13,17 +13,16 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.custody.database import row_of
-from api_server.custody.documents.interfaces import Documents, name_of
+from api_server.custody.documents.interfaces import Documents
 from api_server.custody.errors import (
     DatabaseNotEmptyError,
     DestinationAlteredError,
     DestinationUnprovenError,
 )
 from api_server.custody.mirror.exclusive import exclusive
-from api_server.custody.mirror.ledger import ACTIVE, RESTORING, Copy, MirrorLedger
-from api_server.custody.mirror.mirror import Progress
-from api_server.custody.mirror.statements import MANIFEST, MARKER, Entry, Manifest, Marker, Signer
-from api_server.custody.records import Record, digest_of, record_in
+from api_server.custody.mirror.ledger import ACTIVE, RESTORING, Copy
+from api_server.custody.mirror.site import Progress, Site, State
+from api_server.custody.mirror.statements import Entry, Manifest
 from api_server.custody.tables import custody_records
 from api_server.db.database import Database
 from api_server.leases.interfaces import Lease, Leases
@@ -56,35 +55,23 @@ async def restore(
         KeyMissingError: the keyring lacks the key of a record.
         CustodyError: it cannot be reached, or refuses.
     """
+    site = Site(documents, database, envelope, leases, clock)
     async with exclusive(leases, documents, patience=patience) as lease:
-        restoration = _Restoration(documents, database, envelope, leases, clock, lease)
-        return await restoration.run(progress, batch)
+        return await _Restoration(site, lease).run(progress, batch)
 
 
 class _Restoration:
-    def __init__(
-        self,
-        documents: Documents,
-        database: Database,
-        envelope: Envelope,
-        leases: Leases,
-        clock: Clock,
-        lease: Lease,
-    ) -> None:
-        self._documents = documents
-        self._database = database
-        self._envelope = envelope
-        self._leases = leases
-        self._clock = clock
+    def __init__(self, site: Site, lease: Lease) -> None:
+        self._site = site
         self._lease = lease
-        self._ledger = MirrorLedger(documents.name)
 
     async def run(self, progress: Progress, batch: int) -> int:
-        await self._documents.open()
-        await self._documents.refresh()
-        manifest, digest = await self._proven()
-        await self._begin(manifest.number, digest)
-        done = await self._database.read(self._ledger.entries)
+        site = self._site
+        await site.documents.open()
+        await site.documents.refresh()
+        manifest, state = await self._proven()
+        await self._begin(state)
+        done = await site.database.read(site.ledger.entries)
         remaining = sorted(manifest.records.keys() - done.keys())
         total = len(manifest.records)
         for start in range(0, len(remaining), batch):
@@ -92,34 +79,33 @@ class _Restoration:
             progress(total - len(remaining) + min(start + batch, len(remaining)), total)
 
         async def finish(tx: AsyncConnection) -> None:
-            await self._leases.check(tx, self._lease)
-            await self._ledger.change(tx, state=ACTIVE, acknowledged_at=self._clock.wall())
+            await site.leases.check(tx, self._lease)
+            await site.ledger.change(tx, state=ACTIVE, acknowledged_at=site.clock.wall())
 
-        await self._database.write(finish)
+        await site.database.write(finish)
         return total
 
-    async def _proven(self) -> tuple[Manifest, str]:
-        """The manifest, and its digest."""
-        signer, destination = Signer(self._envelope.keyring), self._documents.destination
-        found = await self._documents.read(MARKER)
-        marker = None if found is None else signer.read(found.content, Marker)
-        if marker is None or marker.destination != destination:
+    async def _proven(self) -> tuple[Manifest, State]:
+        site = self._site
+        marker, _ = await site.marker()
+        if marker is None or marker.destination != site.destination:
             raise DestinationUnprovenError(
-                f"{destination} shows no marker that the signing key of this keyring has signed; "
+                f"{site.destination} shows no marker that the signing key of this keyring has signed; "
                 "restore with the keyring of the installation that has written there"
             )
-        document = await self._documents.read(MANIFEST)
-        manifest = None if document is None else signer.read(document.content, Manifest)
-        if document is None or manifest is None or manifest.destination != destination:
-            raise DestinationAlteredError(f"{destination} has no manifest that is signed for it")
-        return manifest, digest_of(document.content)
+        manifest, state = await site.manifest()
+        if manifest is None:
+            raise DestinationAlteredError(f"{site.destination} has no manifest that is signed for it")
+        return manifest, state
 
-    async def _begin(self, number: int, digest: str) -> None:
+    async def _begin(self, state: State) -> None:
+        site = self._site
+
         async def work(tx: AsyncConnection) -> None:
-            await self._leases.check(tx, self._lease)
-            pinned = await self._ledger.pinned(tx)
-            if pinned is not None and pinned.state == RESTORING and pinned.destination == self._documents.destination:
-                if (pinned.manifest_number, pinned.manifest_digest) != (number, digest):
+            await site.leases.check(tx, self._lease)
+            pinned = await site.ledger.pinned(tx)
+            if pinned is not None and pinned.state == RESTORING and pinned.destination == site.destination:
+                if (pinned.manifest_number, pinned.manifest_digest) != (state.number, state.digest):
                     raise DestinationAlteredError(f"{pinned.destination} has changed since the restoration began")
                 return
             count = (await tx.execute(select(func.count()).select_from(custody_records))).scalar_one()
@@ -128,31 +114,19 @@ class _Restoration:
                     f"the database has {count} records, or has sent some to this mirror; records are restored into an "
                     "empty one"
                 )
-            now = self._clock.wall()
-            await self._ledger.pin(tx, self._documents.destination, now, number=number, digest=digest, state=RESTORING)
+            now = site.clock.wall()
+            await site.ledger.pin(tx, site.destination, now, number=state.number, digest=state.digest, state=RESTORING)
 
-        await self._database.write(work)
+        await site.database.write(work)
 
     async def _bring(self, ids: Sequence[str], entries: dict[str, Entry]) -> None:
-        documents = await self._documents.read_many([name_of(each) for each in ids])
-        records: list[Record] = []
-        copies: list[Copy] = []
-        for record_id in ids:
-            document, entry = documents.get(name_of(record_id)), entries[record_id]
-            record = None if document is None else record_in(document.content)
-            if document is None or record is None or record.id != record_id:
-                raise DestinationAlteredError(f"{name_of(record_id)} at {self._documents.destination} is not there")
-            if digest_of(document.content) != entry.digest:
-                raise DestinationAlteredError(
-                    f"{name_of(record_id)} at {self._documents.destination} is not what the manifest names"
-                )
-            self._envelope.open(record.sealed, record.context())
-            records.append(record)
-            copies.append(Copy(record_id, record.version, 1, entry.digest, document.tag))
+        site = self._site
+        found = await site.proven(ids, entries)
+        copies = [Copy(each.id, each.version, 1, entries[each.id].digest, document.tag) for each, document in found]
 
         async def work(tx: AsyncConnection) -> None:
-            await self._leases.check(tx, self._lease)
-            await tx.execute(insert(custody_records), [row_of(record) for record in records])
-            await self._ledger.acknowledge(tx, copies, self._clock.wall())
+            await site.leases.check(tx, self._lease)
+            await tx.execute(insert(custody_records), [row_of(record) for record, _ in found])
+            await site.ledger.acknowledge(tx, copies, site.clock.wall())
 
-        await self._database.write(work)
+        await site.database.write(work)

@@ -22,6 +22,7 @@ from api_server.auth.interfaces import Action
 from api_server.auth.signin.cookies import TRANSACTION_LIFETIME
 from api_server.auth.signin.service import check_return_to
 from api_server.changes.interfaces import Change, ChangeLog
+from api_server.custody.errors import PrimaryBehindError
 from api_server.db.database import Database
 from api_server.http.errors import CrossSiteRequestError
 from api_server.http.routes import Caller
@@ -152,6 +153,8 @@ class ConnectService:
             ConnectCallbackReplayedError: the answer was used before.
             ConnectCodeRefusedError: the provider does not take the code.
             ConsentRefusedError: it, or the person, says no.
+            CustodyError: what it gives could not be kept, and nothing was asked of it; or, `PrimaryBehindError`, it is
+                kept, and the primary of the records has not acknowledged it yet.
             ForbiddenError: the person may not connect in that team any more.
             InvalidConnectCallbackError: it is not an answer to a connection that this person began in this browser.
             ProviderAwayError: the provider does not answer.
@@ -173,6 +176,7 @@ class ConnectService:
             code = await client.code_of(
                 transaction, state=state, code=callback.code, error=callback.error, iss=callback.iss
             )
+            await self._tokens.ready()
             await spend_state(self._database, state, under_way.expires_at)
             asked_at = self._clock.wall()
             redeemed = await client.redeem(transaction, code)
@@ -194,9 +198,13 @@ class ConnectService:
             target = (key.kind.value, key.record_id)
             await self._audit.record(tx, entry_of(caller, team, "provider_token.connected", target, after=after))
 
-        await self._tokens.store_provider_tokens(
-            key, redeemed.tokens, asked_at=asked_at, asked_for=client.scopes, account=redeemed.account, also=also
-        )
+        try:
+            await self._tokens.store_provider_tokens(
+                key, redeemed.tokens, asked_at=asked_at, asked_for=client.scopes, account=redeemed.account, also=also
+            )
+        except PrimaryBehindError:
+            await self._changes.announce(said)  # it is kept, and counts
+            raise
         await self._changes.announce(said)
         return Redirect(self._base_url() + under_way.return_to, (self._cookies.drop(provider, state),))
 

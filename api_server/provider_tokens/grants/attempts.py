@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.db.database import Database, written
 from api_server.leases.interfaces import Lease, Leases
-from api_server.provider_tokens.grants.records import GrantKey
+from api_server.provider_tokens.grants.records import Grant, GrantKey
 from api_server.provider_tokens.providers.answers import GivenTokens
 from api_server.provider_tokens.tables import refresh_attempts
 from common.clock import Clock
@@ -50,6 +50,27 @@ class RefreshAnswer:
 
     given: GivenTokens
     asked_at: float
+
+    def renew(self, grant: Grant) -> Grant:
+        """The grant with what was given. A provider that gives no new refresh token lets the old one hold on (RFC 6749
+        section 6).
+        """
+        given, asked_at = self.given, self.asked_at
+        refresh_expires_at = grant.refresh_token_expires_at
+        if given.refresh_expires_in is not None:
+            refresh_expires_at = asked_at + given.refresh_expires_in
+        elif given.refresh_token is not None:
+            refresh_expires_at = 0.0
+        return dataclasses.replace(
+            grant,
+            access_token=given.access_token,
+            refresh_token=given.refresh_token if given.refresh_token is not None else grant.refresh_token,
+            access_token_expires_at=0.0 if given.expires_in is None else asked_at + given.expires_in,
+            refresh_token_expires_at=refresh_expires_at,
+            issued_at=asked_at,
+            scopes=given.scopes if given.scopes is not None else grant.scopes,
+            dead=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

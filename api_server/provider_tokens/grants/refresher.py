@@ -6,7 +6,8 @@
       ├─ another process is at it   its lease is held: look again until it is done (criterion B1)
       └─ nobody is                  take the lease, look again, and then
             a mark with an answer   keep the answer that a crash had left
-            otherwise               mark, send, write the answer down, keep it (`attempts`)
+            otherwise               ask whether records can be kept, mark, send, write the answer down, keep it
+                                    (`attempts`)
 
     the provider says                            what becomes of the grant
     ───────────────────────────────────────────  ─────────────────────────────────────────────────────────────────────
@@ -15,6 +16,9 @@
     invalid_grant, and the store has another     the other one counts
     anything else, or nothing                    it stays; what is left of the access token is handed out; nobody asks
                                                  again for a second, then two ... a minute, or for `Retry-After`
+
+Where records have to be at a primary (`api_server.custody.primary`), nothing is sent while that does not answer. What
+a provider has given and the primary has not acknowledged is in the database, and is handed out.
 
 What has begun is carried to its end when whoever asked has gone: an answer of a provider that rotates refresh tokens is
 the only one there will be. No transaction is open while the provider is asked.
@@ -31,7 +35,8 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_server.changes.interfaces import Change
-from api_server.custody.errors import CustodyError, RecordConflictError
+from api_server.custody.errors import CustodyError, PrimaryBehindError, RecordConflictError
+from api_server.custody.interfaces import Also
 from api_server.db.errors import DatabaseError
 from api_server.leases.errors import LeaseLostError
 from api_server.leases.interfaces import Lease, Leases
@@ -50,6 +55,7 @@ from api_server.provider_tokens.metrics import ProviderTokenMetrics
 from api_server.provider_tokens.providers.answers import GivenTokens
 from common.backoff import Backoff
 from common.clock import Clock
+from common.errors import HomeportError
 from common.logging import Logger, get_logger
 from common.secret import Secret
 
@@ -164,6 +170,7 @@ class Refresher:
 
         Raises:
             ConnectionNotFoundError: there is none.
+            CustodyError: it has to be refreshed, and what comes of that could not be kept.
             NeedsReconnectError: it is dead.
             ProviderAwayError: it has to be refreshed, and the provider does not answer.
             ProviderNotFoundError: the provider is not set up any more.
@@ -251,11 +258,11 @@ class Refresher:
         )
         return self._left_of(grant, fault)
 
-    def _left_of(self, grant: Grant, fault: ProviderAwayError | ProviderRefusesClientError) -> Grant:
+    def _left_of(self, grant: Grant, fault: HomeportError) -> Grant:
         """The grant, while its access token is still good for something.
 
         Raises:
-            ProviderAwayError, ProviderRefusesClientError: `fault`: it is not.
+            HomeportError: `fault`: it is not.
         """
         if grant.is_access_token_valid(self._clock.wall()):
             return grant
@@ -274,6 +281,11 @@ class Refresher:
         if attempt is not None and attempt.version == grant.version and attempt.answer is not None:
             self._log.warning("an answer that a crash had left is kept now", record=key.record_id)
             return await self._keep(lease, key, _Late(shown, attempt.answer))
+        try:
+            await self._records.ready()
+        except CustodyError as exc:
+            self._log.warning("a refresh is not begun: nothing could be kept", record=key.record_id, code=exc.code)
+            return self._left_of(grant, exc)
         attempt = await self._attempts.begin(lease, key, grant.version)
         asked_at = self._clock.wall()
         try:
@@ -324,8 +336,7 @@ class Refresher:
                 grant = await self._records.get(key)
                 if grant.refresh_token != late.shown:
                     return self._current(key, grant)
-                renewed = _refreshed(grant, late.answer)
-                return await self._records.put(key, renewed, expected=grant.version, also=self._settling(lease, key))
+                return await self._put(key, grant, late.answer.renew(grant), self._settling(lease, key))
             except ConnectionNotFoundError:
                 await self._take_back(key, late.answer)
                 raise
@@ -359,7 +370,7 @@ class Refresher:
             said[:] = [await self._mourner.record(tx, key, reason)]
 
         try:
-            await self._records.put(key, dataclasses.replace(grant, dead=reason), expected=grant.version, also=also)
+            await self._put(key, grant, dataclasses.replace(grant, dead=reason), also)
         except RecordConflictError:
             return self._current(key, await self._records.get(key))
         self._log.warning("a grant has ended; the person has to connect anew", record=key.record_id, reason=reason)
@@ -367,31 +378,16 @@ class Refresher:
             await self._mourner.announce(change)
         raise NeedsReconnectError(f"{key.provider} has to be connected anew: {reason}")
 
-    def _settling(self, lease: Lease, key: GrantKey) -> Callable[[AsyncConnection], Awaitable[None]]:
+    async def _put(self, key: GrantKey, before: Grant, after: Grant, also: Also) -> Grant:
+        """Put a grant in the place of another. What a primary has not acknowledged is kept, and counts."""
+        try:
+            return await self._records.put(key, after, expected=before.version, also=also)
+        except PrimaryBehindError:
+            return dataclasses.replace(after, version=before.version + 1)
+
+    def _settling(self, lease: Lease, key: GrantKey) -> Also:
         async def also(tx: AsyncConnection) -> None:
             await self._leases.check(tx, lease)
             await self._attempts.settle(tx, key)
 
         return also
-
-
-def _refreshed(grant: Grant, answer: RefreshAnswer) -> Grant:
-    """The grant with what was given. A provider that gives no new refresh token lets the old one hold on (RFC 6749
-    section 6).
-    """
-    given, asked_at = answer.given, answer.asked_at
-    refresh_expires_at = grant.refresh_token_expires_at
-    if given.refresh_expires_in is not None:
-        refresh_expires_at = asked_at + given.refresh_expires_in
-    elif given.refresh_token is not None:
-        refresh_expires_at = 0.0
-    return dataclasses.replace(
-        grant,
-        access_token=given.access_token,
-        refresh_token=given.refresh_token if given.refresh_token is not None else grant.refresh_token,
-        access_token_expires_at=0.0 if given.expires_in is None else asked_at + given.expires_in,
-        refresh_token_expires_at=refresh_expires_at,
-        issued_at=asked_at,
-        scopes=given.scopes if given.scopes is not None else grant.scopes,
-        dead=None,
-    )

@@ -112,6 +112,14 @@ class GrantRecords:
                 continue
         raise ConnectionChangedError("others change it at the same time; try again", retry_after=1)
 
+    async def ready(self) -> None:
+        """Whether what is kept now would be where it has to be; see `RecordStore.ready`.
+
+        Raises:
+            CustodyError: it would not.
+        """
+        await self._records.ready()
+
     async def delete(self, key: GrantKey, *, expected: int, also: Also | None = None) -> None:
         """Forget a grant.
 

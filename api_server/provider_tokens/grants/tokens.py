@@ -97,6 +97,14 @@ class TokenManager:
         """The offline token of one person."""
         return OfflineTokenStore(user, self._records, self._clock)
 
+    async def ready(self) -> None:
+        """Whether tokens that a provider gives now could be kept.
+
+        Raises:
+            CustodyError: they could not.
+        """
+        await self._records.ready()
+
     async def store_provider_tokens(
         self,
         key: GrantKey,

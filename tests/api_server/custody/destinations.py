@@ -20,10 +20,10 @@ from api_server.db.engine import Kind
 from common.clock import SystemClock
 from common.secret import Secret
 from tests.databases.fixtures import FreshDatabase
-from tests.stack.git_http import git_server
+from tests.stack.git_http import GitServer, git_server
 from tests.stack.s3 import S3Server, s3_server
 
-__all__ = ["KINDS", "Destination", "Destinations", "s3_destination"]
+__all__ = ["KINDS", "Destination", "Destinations", "git_destination", "s3_destination"]
 
 KINDS = ("git", "s3", "postgresql")
 
@@ -103,12 +103,7 @@ class Destinations:
             repository = server.folder / name
             subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(repository)], check=True)
             subprocess.run(["git", "-C", str(repository), "config", "http.receivepack", "true"], check=True)
-            url = f"http://{server.address}/{name}"
-            remote = Remote(place_of(url, "url"), "git", Secret("token-of-git"))
-            yield Destination(
-                {"GITSTORE_GIT_URL": url, "GITSTORE_GIT_TOKEN": "token-of-git"},
-                lambda client: GitDocuments(remote, "main", self._folder / client, SystemClock(), timeout=30),
-            )
+            yield git_destination(server, name, self._folder)
 
     @contextmanager
     def _s3(self) -> Iterator[Destination]:
@@ -122,6 +117,16 @@ class Destinations:
             yield Destination(
                 {"PGSTORE_DSN": dsn}, lambda _client: PostgresDocuments(Secret(dsn), "homeport_custody", timeout=30)
             )
+
+
+def git_destination(server: GitServer, repository: str, folder: Path) -> Destination:
+    """A repository of a server, with clones in a folder."""
+    url = f"http://{server.address}/{repository}"
+    remote = Remote(place_of(url, "url"), "git", Secret("token-of-git"))
+    return Destination(
+        {"GITSTORE_GIT_URL": url, "GITSTORE_GIT_TOKEN": "token-of-git"},
+        lambda client: GitDocuments(remote, "main", folder / client, SystemClock(), timeout=30),
+    )
 
 
 def s3_destination(server: S3Server, *, timeout: float = 30) -> Destination:

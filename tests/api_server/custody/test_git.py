@@ -1,4 +1,4 @@
-"""Git as a record store, against `git http-backend` over HTTP."""
+"""Git as a store of documents, against `git http-backend` over HTTP."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 import uvloop
 
 from api_server.custody.destinations import place_of
-from api_server.custody.documents.interfaces import Change
-from api_server.custody.documents.store import DocumentRecordStore
+from api_server.custody.documents.interfaces import Change, name_of
 from api_server.custody.errors import (
     DestinationAlteredError,
     DestinationSettingsError,
@@ -25,9 +24,9 @@ from api_server.custody.errors import (
 )
 from api_server.custody.git.command import Remote
 from api_server.custody.git.documents import GitDocuments
+from api_server.custody.records import document_of
 from common.clock import SystemClock
 from common.secret import Secret
-from tests.api_server.custody.record_store_contract import RecordStoreContract
 from tests.api_server.custody.samples import CANARY, changed, record
 from tests.stack.git_http import GitServer, git_server
 
@@ -77,16 +76,6 @@ def client(
 @pytest.fixture
 def documents(server: GitServer, repository: Path, tmp_path: Path) -> GitDocuments:
     return client(server, repository, tmp_path / "clone")
-
-
-@pytest.fixture
-async def store(documents: GitDocuments) -> DocumentRecordStore:
-    await documents.open()
-    return DocumentRecordStore(documents)
-
-
-class TestGitRecordStore(RecordStoreContract):
-    """The contract."""
 
 
 async def put(documents: GitDocuments, name: str, content: str) -> str:
@@ -343,10 +332,10 @@ async def test_c8_the_token_is_in_no_argument_file_or_commit(
             await asyncio.sleep(0.002)
 
     watching = asyncio.create_task(watch())
-    store = DocumentRecordStore(documents)
+    await documents.open()
     one = record(1)
-    await store.put(one, expected=0)
-    await store.put(changed(one), expected=1)
+    (tag,) = await documents.apply([Change(name_of(one.id), document_of(one), None)])
+    await documents.apply([Change(name_of(one.id), document_of(changed(one)), tag)])
     watching.cancel()
     assert any("push" in line for line in seen)
     texts = [*seen, git(repository, "log", "--format=%B%an%ae%cn%ce", "-p", "--all")]

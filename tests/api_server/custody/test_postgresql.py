@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own as a record store, against a real one."""
+"""A PostgreSQL of one's own as a store of documents, against a real one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 from api_server.custody.documents.interfaces import Change
-from api_server.custody.documents.store import DocumentRecordStore
 from api_server.custody.errors import (
     DestinationSettingsError,
     DocumentConflictError,
@@ -19,7 +18,6 @@ from api_server.custody.errors import (
 from api_server.custody.postgresql.documents import PostgresDocuments
 from api_server.db.engine import Kind
 from common.secret import Secret
-from tests.api_server.custody.record_store_contract import RecordStoreContract
 from tests.databases.fixtures import FreshDatabase
 from tests.databases.servers import unreachable
 
@@ -43,15 +41,6 @@ async def documents(dsn: str) -> AsyncIterator[PostgresDocuments]:
     await opened.open()
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-def store(documents: PostgresDocuments) -> DocumentRecordStore:
-    return DocumentRecordStore(documents)
-
-
-class TestPostgresRecordStore(RecordStoreContract):
-    """The contract."""
 
 
 async def test_the_schema_is_made_once_and_has_a_version(documents: PostgresDocuments, dsn: str) -> None:

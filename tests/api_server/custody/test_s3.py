@@ -1,4 +1,4 @@
-"""S3 as a record store, against moto's server."""
+"""S3 as a store of documents, against moto's server."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from api_server.custody.documents.interfaces import Change
-from api_server.custody.documents.store import DocumentRecordStore
+from api_server.custody.documents.interfaces import Change, name_of
 from api_server.custody.errors import ConditionsIgnoredError, StoreRefusedError, StoreUnavailableError
+from api_server.custody.records import document_of
 from tests.api_server.custody.destinations import Destination, s3_destination
-from tests.api_server.custody.record_store_contract import RecordStoreContract
 from tests.api_server.custody.samples import record
 from tests.stack.s3 import Manners, S3Server, s3_server
 
@@ -35,21 +34,8 @@ def vars_of(manners: Manners) -> dict[str, object]:
     return {name: getattr(manners, name) for name in Manners.__slots__}
 
 
-@pytest.fixture
-async def store(destination: Destination) -> DocumentRecordStore:
-    documents = destination.documents()
-    await documents.open()
-    return DocumentRecordStore(documents)
-
-
-class TestS3RecordStore(RecordStoreContract):
-    """The contract."""
-
-
-async def test_objects_are_named_as_agreed(
-    server: S3Server, store: DocumentRecordStore, destination: Destination
-) -> None:
-    await store.put(record(1), expected=0)
+async def test_objects_are_named_as_agreed(server: S3Server, destination: Destination) -> None:
+    await destination.documents().apply([Change(name_of("ptk_0001"), document_of(record(1)), None)])
     bucket = destination.settings["OBJECTSTORE_BUCKET"]
     assert f"PUT /{bucket}/pre/fix/auths/ptk_0001.json" in "\n".join(server.manners.seen)
 

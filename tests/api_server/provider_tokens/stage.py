@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from api_server.auth.signin.cookie_keys import CookieKeys, new_cookie_key
 from api_server.connections import Connections
+from api_server.custody.interfaces import RecordStore
 from api_server.domains import Domains
 from api_server.leases.store import DatabaseLeases
 from api_server.provider_tokens.metrics import ProviderTokenMetrics
@@ -37,6 +38,7 @@ class Wiring:
     sign_in: ProviderClient | None = None
     secure: bool = True
     provider_timeout: float = 10.0
+    records: Callable[[Domains], RecordStore] = lambda domains: domains.records
 
 
 def connections_over(domains: Domains, clock: Clock, wiring: Wiring | None = None) -> Connections:
@@ -47,7 +49,7 @@ def connections_over(domains: Domains, clock: Clock, wiring: Wiring | None = Non
         wiring.http,
         clock,
         database=domains.database,
-        records=domains.records,
+        records=wiring.records(domains),
         leases=DatabaseLeases(domains.database, clock),
         envelope=domains.envelope,
         audit=domains.audit,

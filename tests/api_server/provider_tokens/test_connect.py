@@ -58,6 +58,29 @@ async def test_a_provider_is_connected(flow: Flow, provider: str, form: bool) ->
     assert events == ["provider_token.connected"]
 
 
+@pytest.mark.parametrize("kind", [Kind.POSTGRESQL, Kind.MARIADB], ids=lambda kind: kind.name.lower())
+async def test_the_whole_way_on_the_other_databases(
+    fresh_database: FreshDatabase, signer: SessionTokenSigner, double: Double, outbound: OutboundHttp, kind: Kind
+) -> None:
+    with fresh_database(kind) as url:
+        async with Database.connect(url) as database, staged(database, signer, double, outbound) as flow:
+            ann = await flow.home.person("ann", home=Role.DEVELOPER)
+            browser = flow.browser(ann)
+            brought = double.consent(await flow.begin(browser))
+            kept = dict(browser.cookies)
+            assert (await flow.come_back(browser, brought)).status_code == 303
+            browser.cookies = kept
+            assert (await flow.come_back(browser, brought)).json()["code"] == "connect_callback_replayed"
+            first = (await flow.hand_out(ann)).json()["access_token"]
+            flow.home.clock.advance(7200)
+            assert (await flow.hand_out(ann)).json()["access_token"] != first
+            await flow.connect(ann)
+            gone = await flow.home.call("DELETE", f"{PATH}/gitlab", ann)
+            assert gone.json() == {"revoked": True, "problem": None}
+            await flow.connect(ann)
+            assert (await flow.show(ann))["state"] == "active"
+
+
 async def test_s2_the_cookie_is_of_its_own_and_for_one_provider(flow: Flow) -> None:
     ann = await flow.home.person("ann", home=Role.DEVELOPER)
     answer = await flow.browser(ann).get(f"{PATH}/gitlab/connect")

@@ -72,7 +72,7 @@ def test_a_mirror_from_its_first_sync_to_a_restoration(run: Run, stage: Path, mi
 
     expected_stop = False
     assert state() == ("new", 3, 0, 0)
-    assert call("sync", "s3") == {"mirror": "s3", "sent": 3, "deleted": 0}
+    assert call("sync", "s3") == {"mirror": "s3", "sent": 3, "deleted": 0, "taken": 0}
     assert state() == ("in_step", 0, 0, 3)
     assert call("verify")["intact"]
 
@@ -87,7 +87,7 @@ def test_a_mirror_from_its_first_sync_to_a_restoration(run: Run, stage: Path, mi
 
     alter(stage, delete=2)
     assert call("sync", "s3", code=1)["code"] == "deletion_held"
-    assert call("sync", "s3", "--allow-deletions") == {"mirror": "s3", "sent": 0, "deleted": 2}
+    assert call("sync", "s3", "--allow-deletions") == {"mirror": "s3", "sent": 0, "deleted": 2, "taken": 0}
 
     assert call("restore", "s3", code=1)["code"] == "database_not_empty"
     alter(stage, lose=1)
@@ -95,7 +95,7 @@ def test_a_mirror_from_its_first_sync_to_a_restoration(run: Run, stage: Path, mi
     assert call("restore", "s3") == {"mirror": "s3", "records": 1}
     assert call("verify")["intact"]
     assert call("adopt", "s3", "--yes")["mirror"] == "s3"
-    assert call("sync", "s3") == {"mirror": "s3", "sent": 1, "deleted": 0}
+    assert call("sync", "s3") == {"mirror": "s3", "sent": 1, "deleted": 0, "taken": 0}
 
 
 def test_what_somebody_decides_is_in_the_audit_log(run: Run, stage: Path, mirror: dict[str, str]) -> None:
@@ -185,3 +185,21 @@ def test_settings_that_cannot_be_right_are_refused_and_not_quoted(
     assert result.exit_code in (1, 2)
     assert word.lower() in result.stderr.lower()
     assert "hunter2" not in result.output
+
+
+def test_a_primary_is_named_and_believed(run: Run, stage: Path, mirror: dict[str, str]) -> None:
+    primary = {**mirror, "HOMEPORT_CUSTODY_PRIMARY": "s3"}
+    assert run("custody", "sync", "s3", "--data-dir", stage, **mirror).exit_code == 0
+    found = json_of(run("custody", "status", "--data-dir", stage, "--json", **primary).stdout)
+    assert [each["primary"] for each in found["mirrors"]] == [True]
+    shown = run("custody", "status", "--data-dir", stage, **primary).stdout
+    assert "s3     primary  in_step" in shown
+    assert "s3     mirror" in run("custody", "status", "--data-dir", stage, **mirror).stdout
+    alter(stage, lose=1)
+    assert run("custody", "sync", "s3", "--data-dir", stage, **mirror).exit_code == 1
+    taken = run("custody", "sync", "s3", "--data-dir", stage, **primary)
+    assert taken.stdout == "3 taken, 0 sent, 0 deleted\n"
+    assert "3 of 3 taken from s3" in taken.stderr
+    assert run("custody", "verify", "--data-dir", stage, **primary).exit_code == 0
+    wrong = run("custody", "status", "--data-dir", stage, HOMEPORT_CUSTODY_PRIMARY="git")
+    assert (wrong.exit_code, "gitstore_git_url is needed for custody_primary git" in wrong.output) == (1, True)
