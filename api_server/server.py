@@ -258,6 +258,7 @@ class ApiServer:
                 envelope=self._envelope,
                 tokens=self.domains.broker.tokens,
                 presence=presence,
+                limits=self._limiter,
                 clock=clock,
             ),
             presence,

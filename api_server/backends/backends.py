@@ -209,6 +209,9 @@ class BackendStreams:
         """A fresh stream, where one was found closed."""
         return await self._backends.dial(self._target, self._key)
 
+    def device_of(self, stream: BackendStream) -> None:
+        """There is no choice."""
+
     def put(self, stream: BackendStream, now: float) -> None:
         """Keep a stream whose last exchange is complete for another."""
         self._pool.put(stream, now)

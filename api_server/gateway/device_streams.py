@@ -44,6 +44,9 @@ class DeviceStreams:
     async def redial(self, stale: ServiceStream, options: OpenOptions) -> RelayStream:  # noqa: ARG002  there is but one
         return await self.dial(options)
 
+    def device_of(self, stream: ServiceStream) -> None:
+        """There is no choice."""
+
     def put(self, stream: ServiceStream, now: float) -> None:
         assert isinstance(stream, RelayStream)
         self._dialer.pool.put(stream, now)

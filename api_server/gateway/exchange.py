@@ -200,10 +200,44 @@ class Exchange:
                 return False
             self._added = added
         stream = target.streams.take(self._began, self._max_idle())
-        if stream is None:
+        if stream is None or (target.device is None and not self._reach_nowait(stream)):
             return False
         self._send(stream, self._began)
         return True
+
+    def _reach_nowait(self, stream: ServiceStream) -> bool:
+        """Whether the limits of the device that was chosen let the request pass; False when only `_reach` can tell. The
+        stream goes back then, and if they do not.
+        """
+        assert self._route is not None
+        ticket, streams = self._connection.ticket, self._route.target.streams
+        device = streams.device_of(stream) if ticket is not None else None
+        if ticket is None or device is None:
+            return True
+        try:
+            passes = ticket.reach_nowait(device, self._head)
+        except HomeportError:
+            streams.put(stream, self._began)
+            raise
+        if not passes:
+            streams.put(stream, self._began)
+        return passes
+
+    async def _reach(self, stream: ServiceStream) -> None:
+        """The same, and wait for the shared counter if need be."""
+        assert self._route is not None
+        ticket, streams = self._connection.ticket, self._route.target.streams
+        device = streams.device_of(stream) if ticket is not None else None
+        if ticket is None or device is None:
+            return
+        try:
+            await ticket.reach(device, self._head)
+        except HomeportError:
+            streams.put(stream, self._core.clock.monotonic())
+            raise
+        except BaseException:
+            stream.reset()
+            raise
 
     async def _seek(self, *, admitted: bool, stale: ServiceStream | None = None) -> None:
         """What could not be done without waiting: find out whether the request may go on its way, get the upstream
@@ -237,6 +271,11 @@ class Exchange:
             self._send(stream, self._core.clock.monotonic())
 
     async def _get_stream(self, stale: ServiceStream | None) -> ServiceStream:
+        stream = await self._find_stream(stale)
+        await self._reach(stream)
+        return stream
+
+    async def _find_stream(self, stale: ServiceStream | None) -> ServiceStream:
         assert self._route is not None
         core, target = self._core, self._route.target
         if target.credential is not None:

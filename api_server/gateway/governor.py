@@ -3,6 +3,7 @@ the request is over.
 
     admit ──> Ticket, which the client's connection holds      or an error, or (admit_nowait) "only `admit` can tell"
       Ticket.wait_open   a stream is about to be opened
+      Ticket.reach       it goes to this device of several: or an error, as `admit`
       Ticket.pace        bytes have gone by: how long to wait before more
       Ticket.end         the request, or the raw connection, is over
 
@@ -58,7 +59,7 @@ class UsageCounter(Protocol):
 class Ticket:
     """One request under way."""
 
-    __slots__ = ("_governor", "_identity", "_meters", "_paces", "_target", "max_body", "status")
+    __slots__ = ("_device", "_governor", "_identity", "_meters", "_paces", "_reached", "_target", "max_body", "status")
 
     def __init__(
         self,
@@ -75,6 +76,9 @@ class Ticket:
         self._paces: Sequence[Pace] = (
             [meter.pace for meter in meters if meter.pace is not None] if meters else _NO_PACES
         )
+        self._device: str | None = None
+        self._reached: Sequence[Meter] = _NO_METERS
+        """Of the device that was chosen of several."""
         self.max_body = max_body
         """Bytes; 0 for no limit of its own."""
         self.status = 0
@@ -94,6 +98,54 @@ class Ticket:
         if self._meters:
             await self._governor.limiter.wait_open(self._meters)
 
+    def reach_nowait(self, device: str, head: RequestHead) -> bool:
+        """The request is about to be sent to a device that was chosen of several, whose limits it has to keep, too.
+
+        Returns:
+            Whether it may; False when only `reach` can tell.
+
+        Raises:
+            HomeportError: as `Governor.admit_nowait`.
+        """
+        meters = self._meters_of(device, head)
+        if meters and not self._governor.limiter.begin(meters):
+            return False
+        self._take(device, meters)
+        return True
+
+    async def reach(self, device: str, head: RequestHead) -> None:
+        """The same, and wait for the shared counter if need be."""
+        meters = self._meters_of(device, head)
+        if meters:
+            await self._governor.limiter.wait_begin(meters)
+        self._take(device, meters)
+
+    def _meters_of(self, device: str, head: RequestHead) -> Sequence[Meter]:
+        if device == self._device:
+            return _NO_METERS  # it is sent there again
+        limiter = self._governor.limiter
+        if self._reached:
+            limiter.end(self._reached)
+            paces = [meter.pace for meter in self._reached]
+            self._paces = [pace for pace in self._paces if pace not in paces]
+            self._reached = _NO_METERS
+            self._device = None
+        meters = limiter.of_device(self._target.team, device)
+        _check_sizes(head, meters)
+        return meters
+
+    def _take(self, device: str, meters: Sequence[Meter]) -> None:
+        self._device = device
+        if not meters:
+            return
+        self._reached = meters
+        for meter in meters:
+            if meter.pace is not None:
+                self._paces = [*self._paces, meter.pace]
+            limit = meter.limits.max_body_bytes
+            if limit is not None:
+                self.max_body = min(self.max_body, limit) if self.max_body else limit
+
     def pace(self, size: int, now: float) -> float:
         """Bytes have gone by, either way. Returns the seconds to wait before more do."""
         return max(pace.spend(size, now) for pace in self._paces)
@@ -106,6 +158,9 @@ class Ticket:
         """It is over."""
         if self._meters:
             self._governor.limiter.end(self._meters)
+        if self._reached:
+            self._governor.limiter.end(self._reached)
+            self._reached = _NO_METERS
         self._governor.count(self._identity, self._target, self.status, bytes_in, bytes_out)
 
 

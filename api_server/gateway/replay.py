@@ -16,6 +16,7 @@ from api_server.gateway.answer import Answer
 from api_server.gateway.core import GatewayCore
 from api_server.gateway.errors import BadResponseError, NoRouteError, ResponseTimeoutError, StreamResetError
 from api_server.gateway.forwarding import Client
+from api_server.gateway.governor import Ticket
 from api_server.gateway.inspection import Recorder, Recording
 from api_server.gateway.requests import RequestHead, RequestReader
 from api_server.gateway.routes import Route
@@ -121,15 +122,18 @@ async def replay(
     if found is None or found.target.route_id != route_id:
         raise NoRouteError("the route has another path now; the request would go elsewhere")
     route = core.gatekeeper.admit(identity, found)
-    ticket = None if core.governor is None else await core.governor.admit(identity, route.target, parsed)
+    admitted = True if core.governor is None else await core.governor.admit(identity, route.target, parsed)
+    ticket = admitted if isinstance(admitted, Ticket) else None
     recording = recorder.begin(route.target, parsed, identity, replay_of=request)
     if recording is None:
+        if ticket is not None:
+            ticket.end(0, 0)
         raise NoRouteError("the route is not inspected now")
     status = 0
     try:
         recording.request_body(body)
         async with asyncio.timeout(_TIME):
-            status = await _send(core, route, parsed, body, recording)
+            status = await _send(core, route, parsed, body, recording, ticket)
         recording.end()
     except TimeoutError:
         error: HomeportError = ResponseTimeoutError(f"the service has not answered within {_TIME:g} s")
@@ -140,18 +144,25 @@ async def replay(
         recording.end(status=status, code=exc.code)
     finally:
         recording.end(code="cancelled")
-        if ticket is not None and not isinstance(ticket, bool):
+        if ticket is not None:
             ticket.status = status
             ticket.end(len(head) + len(body), 0)
     return recording
 
 
-async def _send(core: GatewayCore, route: Route, head: RequestHead, body: bytes, recording: Recording) -> int:
+async def _send(
+    core: GatewayCore, route: Route, head: RequestHead, body: bytes, recording: Recording, ticket: Ticket | None
+) -> int:
     target = route.target
     added = b"" if target.credential is None else await target.credential.lines()
+    if ticket is not None:
+        await ticket.wait_open()
     stream = await target.streams.dial(OpenOptions(timeout=core.limits.open_timeout))
     sink = _Sink(core, head, recording)
     try:
+        device = target.streams.device_of(stream)
+        if ticket is not None and device is not None:
+            await ticket.reach(device, head)
         stream.attach(sink)
         stream.write(
             head.for_service(

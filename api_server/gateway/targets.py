@@ -97,6 +97,10 @@ class StreamSource(Protocol):
         """
         ...
 
+    def device_of(self, stream: ServiceStream) -> str | None:
+        """Id of the device that was chosen of several for a stream; None where there is no choice."""
+        ...
+
     def put(self, stream: ServiceStream, now: float) -> None:
         """Keep a stream whose last exchange is complete for another."""
         ...

@@ -26,6 +26,7 @@ from api_server.limits.shared import SharedCounter
 from api_server.limits.slots import SlotKeeper
 from api_server.limits.valkey_counter import Counter
 from common.clock import Clock
+from common.errors import HomeportError
 from common.guesses import subscriber
 from common.ids import TeamId
 
@@ -137,6 +138,30 @@ class Limiter:
         if _TEAM in limited and team is not None:
             found.append(self._meter(_TEAM, team))
         return found
+
+    def of_device(self, team: str | None, device: str) -> list[Meter]:
+        """The meter of a device that was chosen after its request was let in, if devices are limited."""
+        return [self._meter(_DEVICE, key_of(team, device))] if _DEVICE in self._limited else []
+
+    def has_room(self, team: TeamId, device: str) -> bool:
+        """Whether no limit of a device is known to refuse one request more; nothing is counted."""
+        if _DEVICE not in self._limited:
+            return True
+        now = self._clock.monotonic()
+        for meter in self.of_device(team, device):
+            if meter.slots is not None and meter.slots.free(now) is False:
+                return False
+            if meter.requests is not None and meter.requests.refuses(now):
+                return False
+        return True
+
+    async def opening(self, team: TeamId, device: str) -> HomeportError | None:
+        """A stream is about to be opened to a device that was chosen; what its limit says against it."""
+        try:
+            await self.wait_open(self.of_device(team, device))
+        except TooManyOpensError as exc:
+            return exc
+        return None
 
     def request(self, meters: Sequence[Meter], *, api: bool = False) -> bool:
         """One request more. True when it passes; False when only `wait_request` can tell, and nothing was counted.

@@ -35,6 +35,9 @@ class RefusedStreams:
     async def redial(self, stale: ServiceStream, options: OpenOptions) -> NoReturn:  # noqa: ARG002
         raise TargetForbiddenError(self._reason)
 
+    def device_of(self, stream: ServiceStream) -> None:
+        """There is no choice."""
+
     def put(self, stream: ServiceStream, now: float) -> None:  # noqa: ARG002
         stream.reset()
 

@@ -12,7 +12,7 @@ from api_server.gateway.targets import RoutedTarget, StreamSource
 from api_server.outbound.errors import TargetRefusedError
 from api_server.outbound.policy import TargetPolicy
 from api_server.relay.dialer import ServiceDialer
-from api_server.routing.balancing import BalancedStreams, Usable
+from api_server.routing.balancing import BalancedStreams, DeviceLimits, Usable
 from api_server.routing.credentials import credential_of
 from api_server.routing.health import RouteHealth
 from api_server.routing.presence import DevicePresence
@@ -56,6 +56,7 @@ class TargetMaker:
         envelope: opens secrets.
         tokens: has tokens of providers.
         presence: knows who is there.
+        limits: of devices.
         clock: of both kinds.
     """
 
@@ -68,6 +69,7 @@ class TargetMaker:
         envelope: Envelope,
         tokens: TokenSource,
         presence: DevicePresence,
+        limits: DeviceLimits,
         clock: Clock,
     ) -> None:
         self._dialer = dialer
@@ -76,6 +78,7 @@ class TargetMaker:
         self._envelope = envelope
         self._tokens = tokens
         self._presence = presence
+        self._limits = limits
         self._now: Callable[[], float] = clock.monotonic
 
     def make(self, row: TableRow, devices: Sequence[str], known: Entry | None = None) -> Entry:
@@ -112,7 +115,9 @@ class TargetMaker:
                 health = RouteHealth(route.team, service, route.health, credential)
                 health.cover(devices, known.health if known is not None else None)
                 judges.append(health)
-            streams = BalancedStreams(self._dialer, route.team, devices, service, judges=judges, now=self._now)
+            streams = BalancedStreams(
+                self._dialer, route.team, devices, service, judges=judges, limits=self._limits, now=self._now
+            )
         return Entry(
             id=route.id,
             path=route.path,

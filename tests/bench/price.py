@@ -33,6 +33,7 @@ from api_server.gateway.routes import DeviceRouter
 from api_server.gateway.targets import StreamSource
 from api_server.outbound.policy import TargetPolicy
 from api_server.relay import Forwarder, ProxyClient, ProxyClientStore, ServiceDialer, SessionDirectory, StreamPool
+from api_server.routing.balancing import NoLimits
 from api_server.routing.health import HealthChecks, ServiceProbe
 from api_server.routing.presence import DevicePresence
 from api_server.routing.records import AuthKind, DeviceTarget, StoredRoute, UpstreamAuth
@@ -89,6 +90,7 @@ def table_of(number: int, dialer: ServiceDialer) -> RouteTable:
         envelope=envelope,
         presence=presence,
         tokens=nothing,
+        limits=NoLimits(),
         clock=SystemClock(),
     )
     table = RouteTable(nothing, nothing, maker, presence, HealthChecks(ServiceProbe(dialer), time.monotonic))

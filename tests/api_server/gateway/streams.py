@@ -27,6 +27,9 @@ class NoStreams:
     async def redial(self, stale: ServiceStream, options: OpenOptions) -> ServiceStream:
         raise DeviceOfflineError("there are no streams")
 
+    def device_of(self, stream: ServiceStream) -> None:
+        """There is no choice."""
+
     def put(self, stream: ServiceStream, now: float) -> None:
         stream.reset()
 

@@ -25,10 +25,13 @@ from api_server.devices.book import DeviceBook
 from api_server.devices.tables import devices
 from api_server.domains import Domains
 from api_server.gateway import Router
+from api_server.gateway.governor import Governor
 from api_server.gateway.inspection import Recorder
+from api_server.limits.limiter import Limiter
 from api_server.outbound.outbound import Outbound
 from api_server.relay import ServiceDialer
 from api_server.rest import Endpoints
+from api_server.routing.balancing import NoLimits
 from api_server.routing.health import HealthChecks, ServiceProbe
 from api_server.routing.presence import DevicePresence
 from api_server.routing.route_table import RouteTable
@@ -88,6 +91,7 @@ async def routed(
     *,
     more: Callable[[Domains, Database, AuditLog], Endpoints] | None = None,
     recorder: Recorder | None = None,
+    limiter: Limiter | None = None,
     **services: Service,
 ) -> AsyncIterator[Routed]:
     """Run it.
@@ -97,6 +101,7 @@ async def routed(
         signer: of session tokens.
         more: makes what the API serves beside.
         recorder: is told of requests to routes that are inspected.
+        limiter: has limits for the gateway; None for none.
         services: of the device `cam`.
     """
     outbound = Outbound(_LOOPBACK)
@@ -117,13 +122,15 @@ async def routed(
                 envelope=home.domains.envelope,
                 tokens=home.domains.broker.tokens,
                 presence=presence,
+                limits=limiter if limiter is not None else NoLimits(),
                 clock=stage.clock,
             )
             checks.append(HealthChecks(ServiceProbe(dialer), stage.clock.monotonic))
             tables.append(RouteTable(database, DeviceBook(), maker, presence, checks[0]))
             return tables[0]
 
-        stage = Stage(router=router, recorder=recorder, **services)
+        governor = None if limiter is None else Governor(limiter)
+        stage = Stage(router=router, recorder=recorder, governor=governor, **services)
         async with stage:
             (table,) = tables
             home.changes.feed.add(table)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from api_server.db.engine import Kind
+from api_server.limits.limiter import Limiter
+from api_server.limits.metrics import LimitMetrics
+from api_server.limits.records import Defaults, Limits, Rate, WhenAway
 from api_server.relay.events import EventKind, SessionEvent
 from api_server.routing.metrics import RoutingMetrics
 from common.crypto.session_tokens import SessionTokenSigner
 from common.sessions.errors import OverCapacityError
 from common.sessions.interfaces import SessionState
+from tests.api_server.fakes import HOME, FakeClock
 from tests.api_server.gateway.stage import ok
+from tests.api_server.limits.test_shared import Absent
 from tests.api_server.people import PROGRAM
 from tests.api_server.relay.fake_relay import FakeDevice, Service, ServiceSide
 from tests.api_server.routing.routed import DEVICES, Routed, head, routed
@@ -56,6 +61,139 @@ async def here(fresh_database: FreshDatabase, signer: SessionTokenSigner) -> Asy
                 if name != "cam":
                     stage.stage.relay.online(name, web=named(name))
             yield stage
+
+
+class Limited(NamedTuple):
+    """Three devices with limits."""
+
+    here: Routed
+    limiter: Limiter
+    clock: FakeClock
+    release: asyncio.Event
+
+    def limit(self, **limits: Any) -> None:
+        self.limiter.apply(Defaults(device=Limits(**limits)), {})
+
+    def under_way(self) -> dict[str, int]:
+        """Requests of each device, as its limits have them."""
+        meters = {name: self.limiter.of_device(HOME, f"id-of-{name}") for name in DEVICES}
+        return {name: meter.streams for name, (meter,) in meters.items()}
+
+    async def ask(self, times: int = 1, **request: Any) -> Counter[str]:
+        """What answers: a device, or the code of a refusal."""
+        answers: Counter[str] = Counter()
+        for _ in range(times):
+            reply = await self.here.get("/tools/x", **request)
+            answers[reply.body.decode() if reply.status == 200 else str(reply["X-Homeport-Error"])] += 1
+        return answers
+
+
+@pytest.fixture
+async def limited(fresh_database: FreshDatabase, signer: SessionTokenSigner) -> AsyncIterator[Limited]:
+    """All three have the label and are online; a request for `/hold` is answered when a test says so."""
+    clock, release = FakeClock(), asyncio.Event()
+    limiter = Limiter(clock, LimitMetrics(CollectorRegistry()))
+
+    def holding(name: str) -> Service:
+        async def serve(side: ServiceSide) -> None:
+            while True:
+                if b"/hold" in await side.read_head():
+                    await release.wait()
+                await side.send(ok(name.encode()))
+
+        return serve
+
+    with fresh_database(Kind.SQLITE) as url:
+        async with routed(url, signer, limiter=limiter, web=holding("cam")) as here:
+            for name in DEVICES:
+                await here.home.call("PATCH", f"/api/devices/{name}", PROGRAM, json={"labels": ["tools"]})
+                if name != "cam":
+                    here.stage.relay.online(name, web=holding(name))
+            await publish(here)
+            try:
+                yield Limited(here, limiter, clock, release)
+            finally:
+                release.set()
+
+
+async def test_g5_the_device_that_was_chosen_keeps_its_quota_and_others_are_asked_before_it_is_used_up(
+    limited: Limited,
+) -> None:
+    limited.limit(requests=Rate(quota=2, window=60))
+    assert await limited.ask(7) == {**dict.fromkeys(DEVICES, 2), "rate_limited": 1}
+    assert limited.under_way() == dict.fromkeys(DEVICES, 0)
+    limited.clock.advance(121)
+    assert "rate_limited" not in await limited.ask(3)
+
+
+async def test_g5_streams_of_the_device_that_was_chosen(limited: Limited) -> None:
+    limited.limit(streams=1)
+    clients = [await limited.here.stage.connect() for _ in DEVICES]
+    for number, client in enumerate(clients, 1):
+        await client.send(head("/tools/hold"))
+        await limited.here.stage.until(lambda number=number: sum(limited.under_way().values()) == number)
+    assert limited.under_way() == dict.fromkeys(DEVICES, 1)
+    assert await limited.ask() == {"stream_limit": 1}
+    clients[0].cut()
+    await limited.here.stage.until(lambda: sum(limited.under_way().values()) == 2)
+    ((free, _),) = [(name, number) for name, number in limited.under_way().items() if number == 0]
+    assert await limited.ask(3) == {free: 3}
+    limited.release.set()
+    for client in clients[1:]:
+        assert (await client.reply()).status == 200
+    assert limited.under_way() == dict.fromkeys(DEVICES, 0)
+
+
+async def test_g5_opens_to_the_device_that_was_chosen(limited: Limited) -> None:
+    limited.limit(opens_per_second=1)
+    clients = [await limited.here.stage.connect() for _ in range(4)]
+    for client in clients[:3]:
+        await client.send(head("/tools/hold"))
+        await limited.here.stage.until(lambda: True)
+    await limited.here.stage.until(lambda: sum(limited.under_way().values()) == 3)
+    assert await limited.ask() == {"too_many_opens": 1}
+    limited.clock.advance(1)
+    assert sum((await limited.ask()).values()) == 1
+
+
+@pytest.mark.parametrize("how", ["at once", "after waiting"])
+async def test_g5_sizes_and_pace_of_the_device_that_was_chosen(limited: Limited, how: str) -> None:
+    limited.limit(max_body_bytes=10, max_header_bytes=1000, bytes_per_second=1_000_000)
+    client = await limited.here.stage.connect()
+    if how == "at once":
+        await limited.ask(3, client=client)
+    await client.send(head("/tools/x", "Content-Length: 11\r\n", method="POST") + "0123456789a")
+    assert (await client.reply()).status == 413
+    client = await limited.here.stage.connect()
+    await client.send(head("/tools/x", "Transfer-Encoding: chunked\r\n", method="POST"))
+    await client.send("6\r\n012345\r\n6\r\n012345\r\n0\r\n\r\n")
+    assert (await client.reply()).status == 413
+    assert await limited.ask(headers=f"X-Wide: {'x' * 1000}\r\n") == {"head_too_large": 1}
+    assert limited.under_way() == dict.fromkeys(DEVICES, 0)
+
+
+async def test_g5_the_shared_counter_is_waited_for_with_a_stream_in_hand(
+    fresh_database: FreshDatabase, signer: SessionTokenSigner
+) -> None:
+    counter = Absent()
+    counter.there = True
+    limiter = Limiter(FakeClock(), LimitMetrics(CollectorRegistry()), counter)
+    limiter.apply(Defaults(device=Limits(streams=5, requests=Rate(quota=3, window=60, when_away=WhenAway.CLOSED))), {})
+    with fresh_database(Kind.SQLITE) as url:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(limiter.run())
+            async with routed(url, signer, limiter=limiter, web=named("cam")) as here:
+                await here.home.call("PATCH", "/api/devices/cam", PROGRAM, json={"labels": ["tools"]})
+                await publish(here)
+                assert await asked(here, 20) == {"cam": 20}
+                counter.there = False
+                client = await here.stage.connect()
+                while (reply := await here.get("/tools/x", client=client)).status == 200:
+                    pass
+                assert (reply.status, reply["X-Homeport-Error"]) == (503, "limits_unavailable")
+                (meter,) = limiter.of_device(HOME, "id-of-cam")
+                assert meter.streams == 0
+            running.cancel()
 
 
 async def publish(here: Routed, **more: Any) -> None:
