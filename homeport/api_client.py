@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -17,9 +17,12 @@ from common.sessions.interfaces import Page, Summary
 from homeport.errors import ApiRefusedError, ApiUnreachableError
 from homeport.problems import read_problem
 
-__all__ = ["ApiClient", "IssuedToken"]
+__all__ = ["NULL", "ApiClient", "IssuedToken"]
 
 T = TypeVar("T")
+
+NULL: Final = object()
+"""In a body: null, where None is what is left out."""
 
 _PAGE = 1000
 """Sessions asked for at a time; the API's own limit."""
@@ -122,7 +125,7 @@ class ApiClient:
         Args:
             method: of the request.
             path: its segments behind `/api`, unescaped.
-            body: what is left out is None.
+            body: what is left out is None, what is null is `NULL`.
             query: more than the team.
             of_team: whether the path takes `?team=`.
 
@@ -130,7 +133,9 @@ class ApiClient:
             What the API answers; None for nothing.
         """
         escaped = "/".join(quote(segment, safe="") for segment in path)
-        given = None if body is None else {name: value for name, value in body.items() if value is not None}
+        given = None
+        if body is not None:
+            given = {name: None if value is NULL else value for name, value in body.items() if value is not None}
         answer = self._call(method, f"/api/{escaped}", query, given, of_team=of_team)
         return self._decode(answer, object) if answer else None
 

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from homeport.api_client import NULL
 from homeport.cli.connection import Connection, with_connection
 from homeport.cli.durations import moment
 from homeport.cli.output import emit, json_option, say, show_facts, show_rows
+from homeport.cli.route_requests import requests
 
 __all__ = ["routes"]
 
@@ -22,6 +24,7 @@ _OPTIONS = (
     click.option("--service", metavar="NAME", help="Of the device or devices."),
     click.option("--url", metavar="URL", help="Lead to a backend: https://host[:port][/path]."),
     click.option("--tag", "tags", multiple=True, metavar="TAG", help="For scopes of tokens; may be repeated."),
+    click.option("--no-tags", is_flag=True, help="It has none."),
     click.option(
         "--auth",
         type=click.Choice(["none", "bearer", "api-key", "basic"]),
@@ -36,8 +39,19 @@ _OPTIONS = (
     click.option("--health-path", metavar="PATH", help="With --label: what is asked to find out who is well."),
     click.option("--health-interval", type=click.FloatRange(1, 3600), metavar="SECONDS", help="10 by default."),
     click.option("--health-threshold", type=click.IntRange(1, 20), metavar="N", help="Answers in a row; 2 by default."),
+    click.option("--no-health", is_flag=True, help="Nobody is asked; what the relay and agents say counts alone."),
     click.option("--cors-origin", "origins", multiple=True, metavar="ORIGIN", help="Whose pages may read it."),
+    click.option("--no-cors", is_flag=True, help="What the service says about that stands."),
+    click.option("--inspect/--no-inspect", default=None, help="Keep its last requests, for `routes requests`."),
 )
+
+
+_OFF = {
+    "no_tags": {"tags": "--tag"},
+    "no_health": {f"health_{name}": f"--health-{name}" for name in ("path", "interval", "threshold")},
+    "no_cors": {"origins": "--cors-origin"},
+}
+"""What takes something away, and what sets it."""
 
 
 def _with_options(command: F) -> F:
@@ -50,6 +64,9 @@ def _with_options(command: F) -> F:
 @click.group()
 def routes() -> None:
     """Publish services and backends under paths of the gateway."""
+
+
+routes.add_command(requests)
 
 
 @routes.command("list")
@@ -85,6 +102,9 @@ def show(route: str, connection: Connection) -> None:
         "prefix": "stripped" if found["strip_prefix"] else "kept",
         "tags": ", ".join(found["tags"]) or "-",
         "auth": _shows(auth),
+        "health": _asks(found["health"]),
+        "cors": ", ".join(found["cors"]["origins"]) if found["cors"] else "as the service says",
+        "inspected": "yes" if found["inspect"] else "no",
         "version": found["version"],
         "created": f"{moment(found['created_at'], now)} by {found['created_by']}",
         "changed": moment(found["updated_at"], now),
@@ -150,7 +170,8 @@ def _body(given: dict[str, Any]) -> dict[str, Any]:
     elif to_device:
         which = {"device": device, "label": label}
         body["target"] = {"kind": "device", "service": service or "web"} | {k: v for k, v in which.items() if v}
-    if given["tags"]:
+    _check_off(given)
+    if given["tags"] or given["no_tags"]:
         body["tags"] = list(given["tags"])
     named = ("secret", "realm", "key", "header", "username")
     shown = {name: given[name] for name in named if given[name] is not None}
@@ -162,11 +183,25 @@ def _body(given: dict[str, Any]) -> dict[str, Any]:
         body["strip_prefix"] = given["strip_prefix"]
     health = {name: given[f"health_{name}"] for name in ("path", "interval", "threshold")}
     health = {name: value for name, value in health.items() if value is not None}
-    if health:
-        body["health"] = health
-    if given["origins"]:
-        body["cors"] = {"origins": list(given["origins"])}
+    if health or given["no_health"]:
+        body["health"] = health or NULL
+    if given["origins"] or given["no_cors"]:
+        body["cors"] = {"origins": list(given["origins"])} if given["origins"] else NULL
+    if given["inspect"] is not None:
+        body["inspect"] = given["inspect"]
     return body
+
+
+def _check_off(given: dict[str, Any]) -> None:
+    """Whether nothing is set and taken away at the same time.
+
+    Raises:
+        UsageError: something is.
+    """
+    for off, options in _OFF.items():
+        for name, option in options.items():
+            if given[off] and given[name] not in (None, ()):
+                raise click.UsageError(f"--{off.replace('_', '-')} and {option} exclude each other")
 
 
 def _shows(auth: Any) -> str:
@@ -175,6 +210,12 @@ def _shows(auth: Any) -> str:
     if "realm" in auth:
         return f"{auth['kind']}, with the token of {auth['realm']}/{auth['key']}"
     return f"{auth['kind']}, with the secret {auth['secret']}"
+
+
+def _asks(health: Any) -> str:
+    if health is None:
+        return "nobody is asked"
+    return f"GET {health['path']} every {health['interval']:g} s, {health['threshold']} answers in a row"
 
 
 def _leads(route: Any) -> str:

@@ -166,3 +166,101 @@ def test_a_secrets_value_comes_from_a_file_or_from_standard_input(ask: Ask, api:
     assert "s3cret" not in result.output
     assert ask("upstream-secrets", "replace", "key", "--value-file", path).exit_code == 0
     assert api.last.body == {"value": "s3cret"}
+
+
+def test_what_is_taken_away_is_null(ask: Ask, api: Api) -> None:
+    result = ask("routes", "change", "cameras", "--no-health", "--no-cors", "--no-tags", "--no-inspect")
+    assert result.exit_code == 0, result.output
+    assert api.last.body == {"health": None, "cors": None, "tags": [], "inspect": False}
+
+
+@pytest.mark.parametrize(
+    ("off", "on"),
+    [
+        ("--no-tags", ("--tag", "video")),
+        ("--no-health", ("--health-interval", "5")),
+        ("--no-cors", ("--cors-origin", "https://a.example.org")),
+    ],
+)
+def test_nothing_is_set_and_taken_away_at_once(ask: Ask, api: Api, off: str, on: tuple[str, str]) -> None:
+    result = ask("routes", "change", "cameras", off, *on)
+    assert result.exit_code == 2
+    assert f"{off} and {on[0]} exclude each other" in result.output
+    assert api.requests == []
+
+
+REQUEST: dict[str, Any] = {
+    "id": "rqs_1",
+    "at": 1e9,
+    "method": "POST",
+    "target": "/cameras/x?token=***",
+    "status": 200,
+    "error": None,
+    "seconds": 0.25,
+    "caller": "token:tok_1",
+    "replay_of": None,
+    "replayable": True,
+}
+BODY = {"size": 20000, "truncated": True, "text": "one\ntwo\x1b[31m", "base64": None}
+MESSAGE = {"headers": [["Content-Type", "text/plain"]], "body": BODY}
+DETAIL = REQUEST | {"request": MESSAGE, "response": MESSAGE | {"status": 200}}
+
+
+class Inspector(Api):
+    """One request that was kept."""
+
+    inspect = True
+
+    def __call__(self, request: Request) -> Answer:
+        self.requests.append(request)
+        if request.path.endswith("/missing"):
+            return problem(404, "request_not_kept", "it is not kept")
+        if request.path.endswith("/requests"):
+            items = [REQUEST] if self.inspect else []
+            return Answer(200, {"process": "vm:1", "inspect": self.inspect, "items": items, "next": None})
+        return Answer(200, {"process": "vm:1", "request": DETAIL})
+
+
+@pytest.fixture
+def inspector() -> Inspector:
+    return Inspector()
+
+
+@pytest.fixture
+def look(run: Run, token_file: Path, inspector: Inspector) -> Ask:
+    def call(*arguments: object) -> Result:
+        with api_server(inspector) as url:
+            return run("routes", "requests", *arguments, "--api", url, "--token-file", token_file)
+
+    return call
+
+
+def test_the_requests_to_a_route(look: Ask, inspector: Inspector) -> None:
+    shown = look("list", "cameras").output
+    assert "POST    /cameras/x?token=***  200     0.250 s  token:tok_1  rqs_1" in shown
+    assert json_of(look("list", "cameras", "--json").stdout)["process"] == "vm:1"
+    assert inspector.requests[-1].query == {"team": "home", "limit": "1000"}
+    inspector.inspect = False
+    assert "homeport routes change cameras --inspect" in look("list", "cameras").stderr
+
+
+def test_a_request_is_shown_without_what_would_move_the_cursor(look: Ask, inspector: Inspector) -> None:
+    result = look("show", "cameras", "rqs_1")
+    assert inspector.requests[-1].path == "/api/routes/cameras/requests/rqs_1"
+    assert (
+        "POST /cameras/x?token=***\nContent-Type: text/plain\n\none\ntwo\N{REPLACEMENT CHARACTER}[31m\n"
+        in result.stdout
+    )
+    assert "(19.5 KiB in all)" in result.stderr
+    assert json_of(look("show", "cameras", "rqs_1", "--json").stdout)["request"]["id"] == "rqs_1"
+    assert look("show", "cameras", "missing").exit_code == 1
+
+
+def test_a_request_is_sent_again(look: Ask, inspector: Inspector) -> None:
+    result = look("replay", "cameras", "rqs_1")
+    assert result.exit_code == 0, result.output
+    assert (inspector.requests[-1].method, inspector.requests[-1].path) == (
+        "POST",
+        "/api/routes/cameras/requests/rqs_1/replay",
+    )
+    assert "sent again as rqs_1" in result.stderr
