@@ -46,6 +46,7 @@ from api_server.gateway.callers import CallerWatch
 from api_server.gateway.gateway import Gateway
 from api_server.gateway.governor import Governor
 from api_server.gateway.limits import GatewayLimits
+from api_server.gateway.route_calls import RouteWatch
 from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
 from api_server.http.application import RestApplication
@@ -323,6 +324,7 @@ class ApiServer:
             ),
             quick=QuickTokens(self._programs.authenticator, self.domains.broker.tokens, metrics, clock, self._limiter),
         )
+        self.routes.on_replaced(RouteWatch(self._gateway.connections).replaced)
         self._callers = CallerWatch(self._gateway.connections, self._programs.verifier, clock)
         for each in self._callers.listeners():
             self.changes.add(each)

@@ -156,6 +156,7 @@ class Admission:
         """It is known who asks."""
         self._connection.caller = identity
         route = self._core.gatekeeper.admit(identity, self.route)
+        self._connection.target = route.target
         if route.target.inspect or self._head.caller.cookies:
             self._watch(route.target, identity)
         return route

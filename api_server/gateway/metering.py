@@ -44,6 +44,7 @@ class MeteredConnection(asyncio.Protocol, ABC):
         "_transport",
         "_visiting",
         "caller",
+        "target",
         "ticket",
         "write_paused",
     )
@@ -65,6 +66,8 @@ class MeteredConnection(asyncio.Protocol, ABC):
         """Of the request that is under way."""
         self.caller: Identity | None = None
         """On whose behalf the last request was admitted."""
+        self.target: Target | None = None
+        """Where what is under way goes, once that is admitted."""
         self.write_paused = False
 
     @abstractmethod
@@ -151,6 +154,7 @@ class MeteredConnection(asyncio.Protocol, ABC):
 
     def _settle(self) -> None:
         """What was under way is over."""
+        self.target = None
         if self._visiting:
             self._visiting = False
             assert self._core.visits is not None

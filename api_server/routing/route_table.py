@@ -13,7 +13,7 @@ A change of the table is one step for the requests: between two of them everythi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -104,6 +104,7 @@ class RouteTable:
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._failing = False
+        self._on_replaced: Callable[[Mapping[str, RoutedTarget | None]], None] | None = None
         self.labels = LabelChanges(self)
         """Is to hear of labels."""
 
@@ -120,6 +121,10 @@ class RouteTable:
             return None
         target, end = matched
         return Route(target, target.path_of(path, end))
+
+    def on_replaced(self, callback: Callable[[Mapping[str, RoutedTarget | None]], None]) -> None:
+        """Call `callback` when routes that were known are others, or gone: with where they lead now, by their ids."""
+        self._on_replaced = callback
 
     # ChangeListener
 
@@ -226,3 +231,6 @@ class RouteTable:
         shared = [entry for entry in self._entries.values() if entry.label is not None]
         self._presence.watch(device for entry in shared for device in entry.devices)
         self._checks.watch(entry.health for entry in shared if entry.health is not None)
+        if replaced and self._on_replaced is not None:
+            entries = self._entries
+            self._on_replaced({each: entries[each].target if each in entries else None for each in replaced})

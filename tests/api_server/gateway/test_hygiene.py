@@ -1,4 +1,6 @@
-"""What goes on and what does not: credentials, cookies, the fields of one connection, and who may say where from."""
+"""What goes on and what does not: credentials, cookies, the fields of one connection, and who may say where from (G2);
+and which paths are refused before anybody looks where they lead (G1).
+"""
 
 from __future__ import annotations
 

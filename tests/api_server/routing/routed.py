@@ -27,6 +27,7 @@ from api_server.domains import Domains
 from api_server.gateway import Router
 from api_server.gateway.governor import Governor
 from api_server.gateway.inspection import Recorder
+from api_server.gateway.route_calls import RouteWatch
 from api_server.limits.limiter import Limiter
 from api_server.outbound.outbound import Outbound
 from api_server.relay import ServiceDialer
@@ -133,6 +134,7 @@ async def routed(
         stage = Stage(router=router, recorder=recorder, governor=governor, **services)
         async with stage:
             (table,) = tables
+            table.on_replaced(RouteWatch(stage.gateway.connections).replaced)
             home.changes.feed.add(table)
             home.changes.feed.add(table.labels)
             yield Routed(home, stage, table, presence, checks[0], outbound)

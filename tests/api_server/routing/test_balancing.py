@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api_server.db.engine import Kind
-from api_server.limits.limiter import Limiter
+from api_server.limits.limiter import Limiter, key_of
 from api_server.limits.metrics import LimitMetrics
-from api_server.limits.records import Defaults, Limits, Rate, WhenAway
+from api_server.limits.records import Defaults, Limits, Rate, SubjectKind, WhenAway
 from api_server.relay.events import EventKind, SessionEvent
 from api_server.routing.metrics import RoutingMetrics
 from common.crypto.session_tokens import SessionTokenSigner
@@ -124,6 +124,18 @@ async def test_g5_the_device_that_was_chosen_keeps_its_quota_and_others_are_aske
     assert limited.under_way() == dict.fromkeys(DEVICES, 0)
     limited.clock.advance(121)
     assert "rate_limited" not in await limited.ask(3)
+
+
+async def test_t4_a_route_has_its_own_quota_and_limits_of_all_kinds_hold_at_once(limited: Limited) -> None:
+    (route_id,) = [each["id"] for each in (await limited.here.home.call("GET", "/api/routes", PROGRAM)).json()["items"]]
+    rate, own = Rate(quota=100, window=60), Rate(quota=2, window=60)
+    everywhere = Limits(requests=rate, streams=9, opens_per_second=9, bytes_per_second=10_000_000)
+    kinds = {kind.value: everywhere for kind in SubjectKind}
+    limited.limiter.apply(Defaults(**kinds), {(SubjectKind.ROUTE, key_of(HOME, route_id)): Limits(requests=own)})
+    assert (await limited.ask(5))["rate_limited"] == 3
+    reply = await limited.here.get("/tools/x")
+    assert (reply.status, reply["RateLimit-Policy"]) == (429, '"route";q=2;w=60')
+    assert (await limited.here.get("/d/home/cam/web/x")).status == 200
 
 
 async def test_g5_streams_of_the_device_that_was_chosen(limited: Limited) -> None:
