@@ -62,11 +62,6 @@ class ResponseHead(NamedTuple):
     """The head as most clients get it: for HTTP/1.1, on a connection that goes on, and nothing to be added. Empty if
     something has to be."""
 
-    @property
-    def informational(self) -> bool:
-        """Whether another head follows."""
-        return self.status < 200
-
 
 def has_no_body(method: bytes, status: int) -> bool:
     """Whether a response ends with its head whatever the head says (RFC 9112 section 6.3, cases 1 and 2)."""
