@@ -41,6 +41,10 @@ statements with the values in them.
 """
 
 
+# Standard error before `configure`, too, and in programs that never call it: their standard output is an answer.
+structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def mask(text: str) -> str:
     """`text` with everything that looks like a credential replaced by `***`."""
     return _CREDENTIALS.sub(_masked, text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from tests.api_server.custody.destinations import s3_destination
 from tests.api_server.custody.stage import Stage
 from tests.homeport.cli.conftest import Run, json_of
+from tests.stack.homeport import command
 from tests.stack.s3 import s3_server
 
 
@@ -203,3 +206,16 @@ def test_a_primary_is_named_and_believed(run: Run, stage: Path, mirror: dict[str
     assert run("custody", "verify", "--data-dir", stage, **primary).exit_code == 0
     wrong = run("custody", "status", "--data-dir", stage, HOMEPORT_CUSTODY_PRIMARY="git")
     assert (wrong.exit_code, "gitstore_git_url is needed for custody_primary git" in wrong.output) == (1, True)
+
+
+def test_what_is_logged_is_not_in_the_answer(stage: Path, mirror: dict[str, str], tmp_path: Path) -> None:
+    """As a process: a local mirror that has to be made good says so, and not on standard output."""
+    environment = {"PATH": os.environ["PATH"], "OBJECTSTORE_LOCAL_MIRROR": str(tmp_path / "bucket"), **mirror}
+    for said in (False, True):
+        done = subprocess.run(
+            [command(), "custody", "sync", "s3", "--data-dir", stage, "--json"],
+            env=environment, capture_output=True, check=True, text=True,
+        )  # fmt: skip
+        assert json_of(done.stdout)["mirror"] == "s3"
+        assert ("made good" in done.stderr) is said
+        (tmp_path / "bucket" / "auths" / "ptk_0001.json").unlink()
