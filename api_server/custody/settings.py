@@ -131,5 +131,7 @@ class CustodySettings(DatabaseSettings, frozen=True, kw_only=True):
                 "objectstore_bucket, objectstore_access_key and objectstore_secret_key are needed for "
                 "objectstore_endpoint"
             )
+        if self.custody_primary_timeout < 1:
+            raise ValueError("custody_primary_timeout must be a second at least")
         if self.custody_primary in _NAMED_BY and getattr(self, _NAMED_BY[self.custody_primary]) is None:
             raise ValueError(f"{_NAMED_BY[self.custody_primary]} is needed for custody_primary {self.custody_primary}")

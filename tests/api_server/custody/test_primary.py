@@ -25,17 +25,22 @@ from api_server.custody.errors import (
 from api_server.custody.interfaces import RecordStore
 from api_server.custody.mirror.mirror import Mirror, Synced
 from api_server.custody.mirror.statements import MANIFEST
+from api_server.custody.postgresql.documents import PostgresDocuments
 from api_server.custody.records import document_of
 from api_server.custody.settings import CustodySettings
 from api_server.custody.status import status_of
 from api_server.db.database import Database
+from api_server.db.engine import Kind
 from api_server.leases.store import DatabaseLeases
 from common.ids import TeamId
+from common.secret import Secret
 from common.settings import load
 from tests.api_server.custody.destinations import Destination, git_destination, s3_destination
 from tests.api_server.custody.record_store_contract import RecordStoreContract
 from tests.api_server.custody.samples import changed, record
 from tests.api_server.custody.stage import Stage
+from tests.databases.fixtures import FreshDatabase
+from tests.databases.servers import unreachable
 from tests.stack.git_http import GitServer, git_server
 from tests.stack.s3 import s3_server
 
@@ -45,7 +50,9 @@ pytestmark = pytest.mark.anyio
 class Process:
     """What an API server runs of custody, over a database connection of its own."""
 
-    def __init__(self, stage: Stage, environment: Mapping[str, str], name: str) -> None:
+    def __init__(
+        self, stage: Stage, environment: Mapping[str, str], name: str, database: Database | None = None
+    ) -> None:
         kind = {"GITSTORE": "git", "OBJECTSTORE": "s3", "PGSTORE": "postgresql"}
         given = {
             "HOMEPORT_CUSTODY_PRIMARY": kind[next(iter(environment)).partition("_")[0]],
@@ -55,7 +62,7 @@ class Process:
         }
         settings = load(CustodySettings, config=None, environ=given, overrides={})
         self.registry = CollectorRegistry()
-        self.database = Database.connect(f"sqlite:///{stage.folder}/homeport.db")
+        self.database = database or Database.connect(f"sqlite:///{stage.folder}/homeport.db")
         self.copy = DatabaseRecordStore(self.database, stage.clock)
         self.custody = Custody(
             settings,
@@ -76,9 +83,11 @@ class Process:
 
 
 @asynccontextmanager
-async def running(stage: Stage, destination: Destination, name: str = "one", **more: str) -> AsyncIterator[Process]:
-    """Such a process, begun."""
-    process = Process(stage, destination.settings | more, name)
+async def running(
+    stage: Stage, destination: Destination, name: str = "one", database: Database | None = None, **more: str
+) -> AsyncIterator[Process]:
+    """Such a process, begun; over a database of its own, or over the one of `stage`."""
+    process = Process(stage, destination.settings | more, name, database)
     task = asyncio.create_task(process.custody.run())
     try:
         await process.custody.begin()
@@ -322,6 +331,44 @@ async def test_b5_a_primary_that_refuses_is_told_of_at_once_and_nothing_is_lost(
             await process.store.ready()
 
 
+async def test_b5_a_primary_that_went_away_is_found_again(stage: Stage, fresh_database: FreshDatabase) -> None:
+    with fresh_database(Kind.POSTGRESQL, migrated=False) as url:
+        dsn = {"PGSTORE_DSN": url.replace("+psycopg", "")}
+        destination = Destination(dsn, lambda _: PostgresDocuments(Secret(dsn["PGSTORE_DSN"]), "homeport_custody"))
+        async with running(stage, destination) as process:
+            await process.store.put(record(1, envelope=stage.envelope), expected=0)
+            with unreachable(url):
+                with pytest.raises(PrimaryBehindError):
+                    await process.store.delete("ptk_0001", expected=1)
+                with pytest.raises(StoreUnavailableError):
+                    await process.store.ready()
+                assert await process.store.list(limit=10) == []
+            await until_in_step(stage, destination)
+            assert await records_at(destination) == {}
+        await destination.close()
+
+
+async def test_the_working_copy_may_be_in_any_database(stage: Stage, database: Database) -> None:
+    with s3_server() as server:
+        destination = s3_destination(server)
+        async with running(stage, destination, database=database) as process:
+            for number in range(6):
+                await process.store.put(record(number, envelope=stage.envelope), expected=0)
+            await asyncio.gather(*(process.store.delete(f"ptk_000{number}", expected=1) for number in (0, 1, 2)))
+            there = await records_at(destination)
+            assert set(there) == {name_of(f"ptk_000{number}") for number in (3, 4, 5)}
+            # Another database goes past it, and this one follows.
+            assert await as_primary(stage, destination).sync() == Synced(0, 0, taken=3)
+            await stage.change(3)
+            await stage.add(7)
+            await stage.delete(4)
+            assert await as_primary(stage, destination).sync() == Synced(2, 1)
+            await process.store.put(changed(await process.store.get("ptk_0005"), envelope=stage.envelope), expected=1)
+            found = {each.id: each.version for each in await process.store.list(limit=10)}
+            assert found == {"ptk_0003": 2, "ptk_0005": 2, "ptk_0007": 1}
+            assert (await process.store.get("ptk_0003")) == await stage.store.get("ptk_0003")
+
+
 async def test_a_primary_that_hangs_is_waited_for_no_longer_than_is_set(stage: Stage, tmp_path: Path) -> None:
     with git_server(tmp_path / "served") as server:
         destination = repository_of(server, tmp_path)
@@ -372,3 +419,5 @@ def test_a_primary_that_no_setting_names_is_an_error() -> None:
         with pytest.raises(ValueError, match=f"{needed} is needed for custody_primary {primary}"):
             settings.check_mirrors()
     CustodySettings().check_mirrors()
+    with pytest.raises(ValueError, match="a second at least"):
+        CustodySettings(custody_primary_timeout=0.0).check_mirrors()
