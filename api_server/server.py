@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
@@ -28,7 +27,6 @@ from api_server.audit.log import ChainedAuditLog
 from api_server.audit.store import AuditStore
 from api_server.auth.admin_token import AdminTokenAuthenticator
 from api_server.auth.signin.gateway_endpoints import GatewaySignInEndpoints
-from api_server.backends import BackendMetrics, Backends
 from api_server.broker.quick_tokens import QuickTokens
 from api_server.changes.feed import ChangeFeed
 from api_server.changes.log import AnnouncedChanges
@@ -36,17 +34,12 @@ from api_server.connections import Connections
 from api_server.custody.composition import Custody
 from api_server.custody.keys import check_keys
 from api_server.db.database import Database
-from api_server.devices.book import DeviceBook
 from api_server.devices.directory import RegisteredDevices
 from api_server.domains import Domains
 from api_server.events.endpoints import EventEndpoints
 from api_server.events.hub import EventHub
 from api_server.events.metrics import EventMetrics
-from api_server.gateway.callers import CallerWatch
-from api_server.gateway.gateway import Gateway
-from api_server.gateway.governor import Governor
-from api_server.gateway.limits import GatewayLimits
-from api_server.gateway.route_calls import RouteWatch
+from api_server.gateway_side import GatewaySide
 from api_server.health.endpoints import HealthEndpoints
 from api_server.health.readiness import Readiness
 from api_server.http.application import RestApplication
@@ -54,7 +47,6 @@ from api_server.http.metrics import RestMetrics
 from api_server.http.origins import origin_of
 from api_server.http.server import RestServer
 from api_server.inspector.endpoints import InspectorEndpoints
-from api_server.inspector.recorder import RequestRecorder
 from api_server.limits.limiter import Limiter
 from api_server.limits.metrics import LimitMetrics
 from api_server.limits.valkey_counter import counter_at
@@ -74,11 +66,6 @@ from api_server.relay import (
     StreamPool,
 )
 from api_server.rest import rest_routes
-from api_server.routing.health import HealthChecks, ServiceProbe
-from api_server.routing.metrics import RoutingMetrics
-from api_server.routing.presence import DevicePresence
-from api_server.routing.route_table import RouteTable
-from api_server.routing.targets import TargetMaker
 from api_server.sessions.endpoints import SessionEndpoints
 from api_server.settings import ApiSettings
 from api_server.sign_in import SignIn
@@ -240,56 +227,25 @@ class ApiServer:
         self.feed.add_notice_listener(self.changes)
         self.feed.add_notice_listener(self._hub)
 
-        self._backends = Backends(
-            self._outbound.connector,
-            connect_timeout=settings.backend_connect_timeout,
-            max_connections=settings.max_backend_connections,
-            max_per_backend=settings.max_connections_per_backend,
-        )
-        BackendMetrics(self._backends, self.registry)
-        presence = DevicePresence()
-        self._health_checks = HealthChecks(ServiceProbe(dialer), clock.monotonic)
-        self.routes = RouteTable(
-            self._database,
-            DeviceBook(),
-            TargetMaker(
-                dialer=dialer,
-                backends=self._backends,
-                targets=self._outbound.policy,
-                envelope=self._envelope,
-                tokens=self.domains.broker.tokens,
-                presence=presence,
-                limits=self._limiter,
-                clock=clock,
-            ),
-            presence,
-            self._health_checks,
-        )
-        """The routes that this gateway knows."""
-        RoutingMetrics(self.routes, self._health_checks, self.registry)
-        self.feed.add(presence)
-        self.changes.add(self.routes)
-        self.changes.add(self.routes.labels)
-        self._recorder = RequestRecorder(
-            clock,
-            max_requests=settings.inspector_requests,
-            max_body=settings.inspector_body_bytes,
-            max_bytes=settings.inspector_bytes,
-            max_age=settings.inspector_age,
-        )
-        self._gateway = Gateway(
-            authenticator=self._programs.authenticator,
+        self._side = GatewaySide(
+            settings,
+            database=self._database,
             dialer=dialer,
-            clock=clock,
-            limits=_limits(settings),
-            domain=settings.gateway_domain,
-            router=self.routes,
-            backends=self._backends,
-            browsers=self._sign_in.gateway if self._sign_in.at_gateway else None,
+            outbound=self._outbound,
+            envelope=self._envelope,
+            tokens=self.domains.broker.tokens,
+            programs=self._programs,
+            sign_in=self._sign_in,
+            limiter=self._limiter,
+            usage=self._usage,
+            feed=self.feed,
+            changes=self.changes,
             registry=self.registry,
-            governor=Governor(self._limiter, self._usage),
-            recorder=self._recorder,
+            clock=clock,
         )
+        self._gateway = self._side.gateway
+        self.routes = self._side.routes
+        """The routes that this gateway knows."""
 
         self._readiness = Readiness(self._client, self._database, clock)
         metrics = RestMetrics(self.registry)
@@ -307,7 +263,7 @@ class ApiServer:
                     self._sign_in.endpoints,
                     GatewaySignInEndpoints(self._sign_in.gateway, self._gateway.places),
                     InspectorEndpoints(
-                        self._recorder,
+                        self._side.recorder,
                         self.domains.routes,
                         self._gateway,
                         database=self._database,
@@ -324,10 +280,6 @@ class ApiServer:
             ),
             quick=QuickTokens(self._programs.authenticator, self.domains.broker.tokens, metrics, clock, self._limiter),
         )
-        self.routes.on_replaced(RouteWatch(self._gateway.connections).replaced)
-        self._callers = CallerWatch(self._gateway.connections, self._programs.verifier, clock)
-        for each in self._callers.listeners():
-            self.changes.add(each)
         self._exit = contextlib.AsyncExitStack()
         self._hurry = asyncio.Event()
         self.api_url = ""
@@ -382,7 +334,6 @@ class ApiServer:
             self.changes.run,
             self._programs.last_use.run,
             self._programs.warnings.run,
-            self._callers.run,
             self.domains.revocations.run,
             self.domains.sightings.run,
             self._limiter.run,
@@ -392,9 +343,8 @@ class ApiServer:
             self.domains.courier.run,
             self._checkpoints.run,
             self._custody.run,
-            self.routes.run,
-            self._health_checks.run,
             self._sign_in.service.run,
+            *self._side.tasks(),
         ):
             self._exit.callback(tasks.create_task(run(), name=run.__qualname__).cancel)
         self._exit.push_async_callback(self._usage.flush)
@@ -427,20 +377,6 @@ class ApiServer:
     def hurry(self) -> None:
         """End the grace of the drain."""
         self._hurry.set()
-
-
-def _limits(settings: ApiSettings) -> GatewayLimits:
-    return GatewayLimits(
-        max_connections=settings.max_gateway_connections,
-        max_head_bytes=settings.max_header_bytes,
-        max_body_bytes=settings.max_body_bytes,
-        header_timeout=settings.header_timeout,
-        keepalive_timeout=settings.keepalive_timeout,
-        open_timeout=settings.open_timeout,
-        service_timeout=settings.service_timeout,
-        stream_idle_timeout=settings.stream_idle_timeout,
-        trusted_proxies=tuple(ipaddress.ip_network(network) for network in settings.trusted_proxies),
-    )
 
 
 def _client_tls(settings: ApiSettings) -> ssl.SSLContext | None:

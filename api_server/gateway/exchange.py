@@ -4,15 +4,8 @@
        │                     ├──101──> a Splice takes over
        └──────error──────────┴──> REFUSED ──rest of a small body──> over
 
-Whatever needs no waiting is decided at once: whether the request may go on its way (`admission`), device, idle stream.
-Then there is no task and no future, and request and response cost one write each. Otherwise one task does what is left
-(SEEKING).
-
-Which stream. A request that may be sent twice (RFC 9110 section 9.2.2: an idempotent method; and without a body, since
-that would be gone) takes any idle stream: if the service has just closed it, no byte was answered, and it is sent again
-once on a fresh one. Any other request must not be sent twice (section 9.2.2 forbids it to a proxy), so it takes only a
-stream that was in use within the last `unsafe_reuse` seconds, which is shorter than servers keep connections, and else
-a fresh one. If that fails too it is a 502 `stream_reset`, and the client decides.
+How it gets to its stream is in `seeking`. If that needs no waiting there is no task and no future, and request and
+response cost one write each.
 
 Bodies pass both ways by their framing, at the same time if the two sides like. A response that begins while the request
 is still being sent ends the client's connection afterwards, because the rest of the request may never come.
@@ -20,12 +13,9 @@ is still being sent ends the client's connection afterwards, because the rest of
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from enum import Enum
 from typing import TYPE_CHECKING, Final
-
-import structlog
 
 from api_server.auth.errors import UnauthenticatedError
 from api_server.gateway.admission import Admission
@@ -35,25 +25,20 @@ from api_server.gateway.errors import (
     BadRequestError,
     BadResponseError,
     BodyTooLargeError,
-    InternalError,
     RequestTimeoutError,
     ResponseTimeoutError,
     StreamResetError,
 )
 from api_server.gateway.fields import MalformedError
-from api_server.gateway.framing import Body, ChunkedBody, EmptyBody, LengthBody
+from api_server.gateway.framing import Body, ChunkedBody, LengthBody
 from api_server.gateway.governor import check_size
-from api_server.gateway.inspection import Recording
-from api_server.gateway.raw import RawUpgrade, raw_upgrade
 from api_server.gateway.replies import Reply, refuse, respond
 from api_server.gateway.requests import RequestHead
-from api_server.gateway.routes import Route
+from api_server.gateway.seeking import EMPTY, SeekingExchange
 from api_server.gateway.splice import Splice
 from api_server.gateway.targets import ServiceStream, UpstreamCredential
-from api_server.gateway.timers import NEVER
 from api_server.gateway.websocket import WebSocketSplice
 from common.errors import HomeportError
-from common.sessions.interfaces import OpenOptions
 from common.tunnel.stream import Buffer, ResetCode
 
 if TYPE_CHECKING:
@@ -61,12 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange"]
 
-_log = structlog.get_logger(__name__)
-
 _JOINED: Final = 16 * 1024
 """Bytes up to which buffers are joined before they are written; copying them costs less than a writev."""
-
-_EMPTY: Final = EmptyBody()
 
 
 class _Phase(Enum):
@@ -82,7 +63,7 @@ class _Phase(Enum):
 _SEEKING, _UNDER_WAY, _REFUSED, _OVER = _Phase
 
 
-class Exchange:
+class Exchange(SeekingExchange):
     """One request of a client; `Activity` to its connection, `StreamSink` to the stream it goes out on.
 
     Args:
@@ -91,63 +72,29 @@ class Exchange:
         head: the request.
     """
 
-    __slots__ = (
-        "_added",
-        "_admission",
-        "_answer",
-        "_began",
-        "_behind",
-        "_body",
-        "_connection",
-        "_core",
-        "_head",
-        "_held",
-        "_idle",
-        "_phase",
-        "_raw",
-        "_received",
-        "_recording",
-        "_refused",
-        "_renewed",
-        "_route",
-        "_stream",
-        "_task",
-    )
+    __slots__ = ("_behind", "_idle", "_phase", "_received", "_renewed", "_stream")
 
     def __init__(self, core: GatewayCore, connection: ClientConnection, head: RequestHead) -> None:
         self._core = core
         self._connection = connection
         self._head = head
         framing = head.fields.framing
-        self._body: Body = (
-            ChunkedBody() if framing.chunked else LengthBody(framing.length) if framing.length else _EMPTY
-        )
-        """The request's, as the client sends it."""
+        self._body: Body = ChunkedBody() if framing.chunked else LengthBody(framing.length) if framing.length else EMPTY
+        self._held = b""
+        self._admission = Admission(core, connection, head)
+        self._route = self._raw = self._recording = self._task = None
+        self._added = self._refused = b""
+        self._answer = Answer(head, core.responses, core.limits, core.clock)
+        self._began = core.clock.monotonic()
         self._received = 0
-        """Bytes of it so far."""
+        """Bytes of the request's body so far."""
         self._behind = 0
         """Bytes that had not arrived at the relay at the last deadline."""
-        self._held = b""
-        """What of it came before there was a stream to send it on."""
-        self._admission = Admission(core, connection, head)
-        self._route: Route | None = None
-        """That it goes, once it may."""
-        self._raw: RawUpgrade | None = None
-        """What the client becomes, if it wants raw TCP."""
-        self._added = b""
-        """Lines that show the upstream credential."""
-        self._refused = b""
-        """Those that the service has just answered 401 to."""
         self._renewed = False
-        """It has done that once."""
+        """The service has answered 401 to the upstream credential once."""
         self._stream: ServiceStream | None = None
-        self._recording: Recording | None = None
-        """Gets the bytes that go by, of a route that is inspected; the admission's."""
-        self._answer = Answer(head, core.responses, core.limits, core.clock)
-        self._task: asyncio.Task[None] | None = None
         self._phase = _SEEKING
         self._idle = core.limits.stream_idle_timeout
-        self._began = core.clock.monotonic()
 
     def __repr__(self) -> str:
         route = self._admission.route
@@ -157,146 +104,6 @@ class Exchange:
     @property
     def held(self) -> int:
         return len(self._held) + (self._stream.unsent if self._stream is not None else 0)
-
-    # The way to a stream
-
-    def begin(self) -> None:
-        """Serve it; without waiting if possible."""
-        admitted = False
-        if not self._body.complete:
-            self._held = self._connection.take_ahead()
-        try:
-            decided = self._admission.decide_nowait()
-            if isinstance(decided, Route):
-                admitted = True
-                if self._begin_at_once(decided):
-                    return
-            elif isinstance(decided, Reply):
-                self._respond(decided)
-                return
-        except HomeportError as exc:
-            self._refuse(exc)
-            return
-        if isinstance(decided, HomeportError):
-            self._refuse(decided)
-            return
-        if not self._body.complete:
-            self._connection.pause_reading()
-        self._connection.arm(NEVER)  # what is awaited has its own time limits
-        self._task = self._core.spawn(self._seek(admitted=admitted))
-
-    def _begin_at_once(self, route: Route) -> bool:
-        """Send the request on an idle stream; False if that takes waiting."""
-        admission, target = self._admission, route.target
-        self._route = route
-        self._recording = admission.recording
-        self._answer.cors = admission.cors
-        if target.raw:
-            self._raw = raw_upgrade(self._head)
-            return False
-        if target.credential is not None:
-            added = target.credential.lines_nowait()
-            if added is None:
-                return False
-            self._added = added
-        stream = target.streams.take(self._began, self._max_idle())
-        if stream is None or (target.device is None and not self._reach_nowait(stream)):
-            return False
-        self._send(stream, self._began)
-        return True
-
-    def _reach_nowait(self, stream: ServiceStream) -> bool:
-        """Whether the limits of the device that was chosen let the request pass; False when only `_reach` can tell. The
-        stream goes back then, and if they do not.
-        """
-        assert self._route is not None
-        ticket, streams = self._connection.ticket, self._route.target.streams
-        device = streams.device_of(stream) if ticket is not None else None
-        if ticket is None or device is None:
-            return True
-        try:
-            passes = ticket.reach_nowait(device, self._head)
-        except HomeportError:
-            streams.put(stream, self._began)
-            raise
-        if not passes:
-            streams.put(stream, self._began)
-        return passes
-
-    async def _reach(self, stream: ServiceStream) -> None:
-        """The same, and wait for the shared counter if need be."""
-        assert self._route is not None
-        ticket, streams = self._connection.ticket, self._route.target.streams
-        device = streams.device_of(stream) if ticket is not None else None
-        if ticket is None or device is None:
-            return
-        try:
-            await ticket.reach(device, self._head)
-        except HomeportError:
-            streams.put(stream, self._core.clock.monotonic())
-            raise
-        except BaseException:
-            stream.reset()
-            raise
-
-    async def _seek(self, *, admitted: bool, stale: ServiceStream | None = None) -> None:
-        """What could not be done without waiting: find out whether the request may go on its way, get the upstream
-        credential, and a stream.
-
-        Args:
-            admitted: it may.
-            stale: the idle stream that was tried.
-        """
-        try:
-            if not admitted:
-                decided = await self._admission.decide()
-                # What is done at once may end the exchange, and must not cancel its own task then.
-                task, self._task = self._task, None
-                if isinstance(decided, Reply):
-                    self._respond(decided)
-                    return
-                if self._begin_at_once(decided):
-                    return
-                self._task = task
-            stream = await self._get_stream(stale)
-        except HomeportError as exc:
-            self._task = None
-            self._refuse(exc)
-        except Exception:
-            _log.exception("a request failed", request=repr(self))
-            self._task = None
-            self._refuse(InternalError("the gateway failed; its log says how"))
-        else:
-            self._task = None
-            self._send(stream, self._core.clock.monotonic())
-
-    async def _get_stream(self, stale: ServiceStream | None) -> ServiceStream:
-        stream = await self._find_stream(stale)
-        await self._reach(stream)
-        return stream
-
-    async def _find_stream(self, stale: ServiceStream | None) -> ServiceStream:
-        assert self._route is not None
-        core, target = self._core, self._route.target
-        if target.credential is not None:
-            credential, refused = target.credential, self._refused
-            self._refused = b""
-            self._added = await (credential.renew(refused) if refused else credential.lines())
-        trace = self._head.fields.trace
-        options = OpenOptions(
-            timeout=core.limits.open_timeout, traceparent=trace.decode("ascii") if trace is not None else None
-        )
-        if self._connection.ticket is not None:
-            await self._connection.ticket.wait_open()
-        if stale is not None:
-            return await target.streams.redial(stale, options)
-        if self._raw is not None:
-            return await target.streams.dial(options)
-        return await target.streams.get(core.clock.monotonic(), self._max_idle(), options)
-
-    def _max_idle(self) -> float | None:
-        """Seconds that a stream may have been idle to carry the request."""
-        return None if self._head.repeatable else self._core.limits.unsafe_reuse
 
     def _send(self, stream: ServiceStream, now: float) -> None:
         """Send the request on a stream, with what has come of its body."""
@@ -335,8 +142,7 @@ class Exchange:
         if stale is not None:
             stale.reset()
         self._phase = _SEEKING
-        self._connection.arm(NEVER)
-        self._task = self._core.spawn(self._seek(admitted=True, stale=stale))
+        self._seek_by_task(admitted=True, stale=stale)
 
     def _renew(self) -> bool:
         """The service does not take the upstream credential: the request goes out again with another one, once, if
@@ -348,7 +154,7 @@ class Exchange:
         if self._renewed or credential is None or not credential.renewable:
             return False
         self._renewed = True
-        if self._body is not _EMPTY:
+        if self._body is not EMPTY:
             self._core.spawn(_renew_for_others(credential, self._added))
             return False
         self._refused = self._added
@@ -358,8 +164,7 @@ class Exchange:
         self._answer = Answer(self._head, self._core.responses, self._core.limits, self._core.clock)
         self._answer.cors = self._admission.cors
         self._phase = _SEEKING
-        self._connection.arm(NEVER)
-        self._task = self._core.spawn(self._seek(admitted=True))
+        self._seek_by_task(admitted=True)
         return True
 
     # The request's body
