@@ -15,13 +15,13 @@ from api_server.auth.errors import ForbiddenError
 from api_server.auth.interfaces import Action, Decision
 from api_server.db.database import Database
 from api_server.db.errors import DatabaseUnavailableError
-from api_server.gateway.errors import NoRouteError
+from api_server.gateway.errors import BodyTooLargeError, HeadTooLargeError, NoRouteError
 from api_server.http.routes import Caller, ListQuery, Route, TeamQuery, cut_page
 from api_server.inspector.errors import NotReplayableError, RequestNotKeptError
 from api_server.inspector.interfaces import Repeater, RouteBook
 from api_server.inspector.recorder import RequestRecorder
 from api_server.inspector.records import InspectedRequest, InspectedSummary
-from api_server.limits.errors import QuotaExceededError
+from api_server.limits.errors import LimitsUnavailableError, QuotaExceededError, TooManyStreamsError
 from api_server.routing.errors import RouteNotFoundError
 from api_server.routing.records import StoredRoute
 from common.ids import TeamId
@@ -118,7 +118,17 @@ class InspectorEndpoints:
                 path=one + "/replay",
                 handler=self.replay_request,
                 action=Action.GATEWAY_CALL,
-                errors=(NoRouteError, NotReplayableError, QuotaExceededError, RequestNotKeptError, *errors),
+                errors=(
+                    BodyTooLargeError,
+                    HeadTooLargeError,
+                    LimitsUnavailableError,
+                    NoRouteError,
+                    NotReplayableError,
+                    QuotaExceededError,
+                    RequestNotKeptError,
+                    TooManyStreamsError,
+                    *errors,
+                ),
             ),
         ]
 

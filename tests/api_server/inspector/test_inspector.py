@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api_server.audit.interfaces import AuditLog
 from api_server.auth.errors import ForbiddenError
@@ -19,6 +20,9 @@ from api_server.gateway.inspection import Recording
 from api_server.http.routes import Caller, ListQuery
 from api_server.inspector.endpoints import InspectedPath, InspectorEndpoints
 from api_server.inspector.recorder import RequestRecorder
+from api_server.limits.limiter import Limiter
+from api_server.limits.metrics import LimitMetrics
+from api_server.limits.records import Defaults, Limits, Rate
 from api_server.rest import Endpoints
 from api_server.teams.roles import Role
 from common.crypto.session_tokens import SessionTokenSigner
@@ -48,6 +52,7 @@ class Inspected:
     heads: list[bytes]
     bodies: list[bytes]
     client: Client
+    limiter: Limiter
 
     async def send(self, method: str, path: str, headers: str = "", body: str = "") -> Any:
         length = f"Content-Length: {len(body)}\r\n" if body else ""
@@ -115,6 +120,7 @@ async def inspected(fresh_database: FreshDatabase, signer: SessionTokenSigner) -
                 await side.send(b"HTTP/1.1 201 Created\r\n%bContent-Length: %d\r\n\r\n" % (fields, len(body)) + body)
 
     clock, later = FakeClock(), Later()
+    limiter = Limiter(clock, LimitMetrics(CollectorRegistry()))
     recorder = RequestRecorder(clock, max_requests=5, max_body=1000)
     made: list[InspectorEndpoints] = []
 
@@ -125,11 +131,11 @@ async def inspected(fresh_database: FreshDatabase, signer: SessionTokenSigner) -
         return made[0]
 
     with fresh_database(Kind.SQLITE) as url:
-        async with routed(url, signer, more=more, recorder=recorder, web=serve) as here:
+        async with routed(url, signer, more=more, recorder=recorder, limiter=limiter, web=serve) as here:
             later.here = here
             await route(here.home, "cam", "/cam", target=TO_CAM, inspect=True)
             assert await here.table.catch_up()
-            yield Inspected(here, recorder, made[0], heads, bodies, await here.stage.connect())
+            yield Inspected(here, recorder, made[0], heads, bodies, await here.stage.connect(), limiter)
 
 
 class TestWhatIsKept:
@@ -297,6 +303,18 @@ class TestReplay:
         assert answer.status_code == 200
         again = answer.json()["request"]
         assert (again["status"], again["error"]) == (status, code)
+
+    async def test_t4_it_counts_against_the_limits_of_who_sends_it(self, inspected: Inspected) -> None:
+        await inspected.send("GET", "/cam/a")
+        request = (await inspected.listed())[0]["id"]
+        token = Limits(requests=Rate(quota=2, window=60), streams=1, opens_per_second=1)
+        inspected.limiter.apply(Defaults(token=token), {})
+        replayed = [await inspected.api("POST", f"/{request}/replay") for _ in range(3)]
+        # A stream is opened for each.
+        assert [each.json()["request"]["error"] for each in replayed[:2]] == [None, "too_many_opens"]
+        assert (replayed[2].status_code, replayed[2].json()["code"]) == (429, "rate_limited")
+        (meter,) = inspected.limiter.subjects(team=HOME, token=PROGRAM.id, route=None, address="", device=None)
+        assert meter.streams == 0
 
     async def test_what_was_not_kept_whole_is_not_sent(self, inspected: Inspected) -> None:
         await inspected.send("PUT", "/cam/up", body="x" * 5000)
