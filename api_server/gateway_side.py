@@ -129,7 +129,7 @@ class GatewaySide:
             backends=backends,
             browsers=sign_in.gateway if sign_in.at_gateway else None,
             registry=registry,
-            governor=Governor(limiter, usage),
+            governor=Governor(limiter, usage, dialer.directory.id_of),
             recorder=self.recorder,
         )
         self.routes.on_replaced(RouteWatch(self.gateway.connections).replaced)

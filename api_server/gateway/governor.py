@@ -12,7 +12,7 @@ With no limits set and nobody counting there are no tickets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from api_server.auth.interfaces import Identity
@@ -170,13 +170,17 @@ class Governor:
     Args:
         limiter: knows the limits.
         usage: counts; None for nobody.
+        id_of: tells the id of a device that may be named otherwise, so that its limits hold whatever it is called.
     """
 
-    __slots__ = ("_usage", "limiter")
+    __slots__ = ("_id_of", "_usage", "limiter")
 
-    def __init__(self, limiter: Limiter, usage: UsageCounter | None = None) -> None:
+    def __init__(
+        self, limiter: Limiter, usage: UsageCounter | None = None, id_of: Callable[[TeamId, str], str] | None = None
+    ) -> None:
         self.limiter = limiter
         self._usage = usage
+        self._id_of = id_of
 
     def admit_nowait(self, identity: Identity, target: Target, head: RequestHead) -> Ticket | bool:
         """Let a request pass, if that can be decided without waiting.
@@ -222,12 +226,11 @@ class Governor:
             self._usage.count(target.team, identity, _route_of(target, status), status, requests, bytes_in, bytes_out)
 
     def _meters(self, identity: Identity, target: Target, head: RequestHead) -> list[Meter]:
+        device = target.device
+        if device is not None and self._id_of is not None:
+            device = self._id_of(target.team, device)
         return self.limiter.subjects(
-            team=target.team,
-            token=identity.id,
-            route=target.route_id,
-            address=head.caller.address,
-            device=target.device,
+            team=target.team, token=identity.id, route=target.route_id, address=head.caller.address, device=device
         )
 
 

@@ -30,6 +30,8 @@ class Location:
 
     session_id: SessionId
     epoch: int
+    device: str = field(default="", compare=False)
+    """Id of the device; empty if that was not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,11 @@ class SessionDirectory:
             raise DeviceOfflineError(f"the device {device} has no tunnel to the relay")
         return entry.location
 
+    def id_of(self, team: TeamId, device: str) -> str:
+        """The id of a device that may have been named otherwise, if it was found of late; else what it was named."""
+        entry = self._entries.get((team, device))
+        return device if entry is None or entry.location is None else entry.location.device or device
+
     async def get(self, team: TeamId, device: str) -> Location:
         """Where the device is, asked of the relay if need be.
 
@@ -190,7 +197,7 @@ class SessionDirectory:
 
     def went_online(self, session: Summary) -> None:
         """The relay says that a session began, or that it is as `session` says now."""
-        location = Location(session.id, session.epoch)
+        location = Location(session.id, session.epoch, session.device)
         expires = self._clock.monotonic() + self._ttl
         for key in self._keys(session):
             entry = self._entries.get(key)

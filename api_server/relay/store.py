@@ -94,10 +94,7 @@ class ProxyClientStore:
         return self._handle(await self._client.session(team, session_id))
 
     async def lookup_device(self, team: TeamId, device: str) -> RemoteHandle:
-        page = await self._client.sessions(team, device=device, limit=1)
-        if not page.items:
-            raise DeviceOfflineError(f"the device {device} has no tunnel to the relay")
-        return self._handle(page.items[0])
+        return self._handle(await self._session_of(team, device))
 
     async def locate(self, team: TeamId, device: str) -> Location:
         """Where the device is; what a `SessionDirectory` remembers.
@@ -106,8 +103,14 @@ class ProxyClientStore:
             DeviceOfflineError: the device has no session in the team.
             RelayUnavailableError: the relay does not answer.
         """
-        handle = await self.lookup_device(team, device)
-        return Location(handle.session_id, handle.epoch)
+        session = await self._session_of(team, device)
+        return Location(session.id, session.epoch, session.device)
+
+    async def _session_of(self, team: TeamId, device: str) -> Summary:
+        page = await self._client.sessions(team, device=device, limit=1)
+        if not page.items:
+            raise DeviceOfflineError(f"the device {device} has no tunnel to the relay")
+        return page.items[0]
 
     async def exists(self, team: TeamId, session_id: SessionId) -> bool:
         try:

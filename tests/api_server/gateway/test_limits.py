@@ -101,6 +101,20 @@ async def test_t4_other_subjects(kind: str) -> None:
         assert [(await client.get("/")).status for _ in range(2)] == [200, 429]
 
 
+async def test_g5_a_device_has_one_limit_by_whichever_of_its_names() -> None:
+    limited = Limited(Defaults(device=Limits(requests=Rate(quota=4, window=60))))
+    stages: list[Stage] = []
+    governor = Governor(limited.limiter, None, lambda team, device: stages[0].dialer.directory.id_of(team, device))
+    async with Stage(governor=governor, clock=limited.clock, web=answering(ok())) as stage:
+        stages.append(stage)
+        client = await stage.connect()
+        names = ["cam", "id-of-cam"]
+        for name in names:  # counted by what it is called until it has been found
+            assert (await client.get("/", device=name)).status == 200
+        answers = [(await client.get("/", device=name)).status for name in names * 3]
+        assert answers == [200, 200, 200, 429, 429, 429]
+
+
 async def test_t4_the_shared_counter_is_waited_for_and_its_absence_is_what_the_limit_says() -> None:
     counter = Absent()
     counter.there = True
