@@ -64,6 +64,11 @@ class Documents(Protocol):
         """Which place it is, exactly, without credentials: what is pinned."""
         ...
 
+    @property
+    def is_atomic(self) -> bool:
+        """Whether `apply` does all that it is asked, or nothing, whenever it is cut."""
+        ...
+
     async def open(self) -> None:
         """Reach the place, and find out whether it can do what is asked of it.
 

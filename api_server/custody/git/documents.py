@@ -67,6 +67,7 @@ class GitDocuments:
     """
 
     name = "git"
+    is_atomic = True
 
     def __init__(self, remote: Remote, branch: str, folder: Path, clock: Clock, *, timeout: float = 60.0) -> None:
         self._place = remote.place

@@ -27,7 +27,7 @@ from api_server.custody.documents.interfaces import Document
 from api_server.custody.mirror.ledger import Copy
 from api_server.custody.mirror.site import Progress, Site, State
 from api_server.custody.mirror.statements import Entry, Manifest
-from api_server.custody.records import Record
+from api_server.custody.records import Record, digest_of
 from api_server.leases.interfaces import Lease
 
 __all__ = ["Following"]
@@ -93,8 +93,10 @@ class Following:
                 elif here != record:
                     revision += 1
                     await overwrite(tx, record, revision)
-                entry = entries[record.id]
-                copies.append(Copy(record.id, entry.version, revision, entry.digest, document.tag))
+                digest = digest_of(document.content)
+                if digest != entries[record.id].digest:
+                    revision = 0  # newer than the manifest: the next one is to name it
+                copies.append(Copy(record.id, record.version, revision, digest, document.tag))
             await site.ledger.acknowledge(tx, copies, site.clock.wall())
 
         await site.database.write(work)

@@ -64,6 +64,11 @@ class LocallyCopied:
         """Which place it is."""
         return self._inner.destination
 
+    @property
+    def is_atomic(self) -> bool:
+        """As the destination is."""
+        return self._inner.is_atomic
+
     async def open(self) -> None:
         """Reach the destination, as `Documents` says."""
         await self._inner.open()

@@ -19,9 +19,9 @@ from api_server.custody.errors import (
 )
 from api_server.custody.mirror.following import Following
 from api_server.custody.mirror.ledger import ACTIVE, Copy, Pinned
-from api_server.custody.mirror.site import Progress, Site, State
+from api_server.custody.mirror.site import Progress, Site, State, nothing_told
 from api_server.custody.mirror.statements import MANIFEST, MARKER, Manifest, Marker
-from api_server.custody.records import digest_of, document_of
+from api_server.custody.records import digest_of, document_of, record_in
 from api_server.leases.interfaces import Lease
 
 __all__ = ["Proof", "ahead", "mark"]
@@ -116,9 +116,14 @@ class Proof:
         site = self._site
         manifest, state = await site.manifest()
         if (state.number, state.digest) == (pinned.manifest_number, pinned.manifest_digest):
+            if pinned.next_number is not None and not site.documents.is_atomic:
+                await self._find_leftovers(lease, state)
             return state, 0
         if manifest is not None and (state.number, state.digest) == (pinned.next_number, pinned.next_digest):
-            await self._catch_up(lease, manifest, state)
+            if self._following is None:
+                await self._catch_up(lease, manifest, state)
+            else:  # the same, and what another database has half sent since then
+                await self._following.follow(lease, manifest, state, nothing_told)
             return state, 0
         if manifest is not None and state.number > pinned.manifest_number:
             if self._following is not None:
@@ -148,6 +153,25 @@ class Proof:
             record, _, revision = local.get(each, (None, 0, 0))
             same = record is not None and digest_of(document_of(record)) == entry.digest
             copies.append(Copy(each, entry.version, revision if same else 0, entry.digest, document.tag))
+        await site.acknowledge(lease, copies, state.number, state.digest)
+
+    async def _find_leftovers(self, lease: Lease, state: State) -> None:
+        """Know what a batch that was cut has left: records that were made, written there, and deleted here before any
+        manifest named them would stay there.
+        """
+        site = self._site
+        known = await site.database.read(site.ledger.entries)
+        expected = {name_of(each) for each in known}
+        names = [name for name in await site.documents.names(RECORDS) if name not in expected]
+        there = await site.documents.read_many(names)
+        found = {record.id: each for each in there.values() if (record := record_in(each.content)) is not None}
+        local = await site.database.read(lambda tx: site.ledger.local(tx, list(found)))
+        copies = [
+            # Revision 0: it is to be sent anew, or taken away.
+            Copy(record_id, version, 0, digest_of(found[record_id].content), found[record_id].tag)
+            for record_id, (_, version, _) in local.items()
+            if name_of(record_id) in there
+        ]
         await site.acknowledge(lease, copies, state.number, state.digest)
 
 

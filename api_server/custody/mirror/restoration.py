@@ -23,6 +23,7 @@ from api_server.custody.mirror.exclusive import exclusive
 from api_server.custody.mirror.ledger import ACTIVE, RESTORING, Copy
 from api_server.custody.mirror.site import Progress, Site, State
 from api_server.custody.mirror.statements import Entry, Manifest
+from api_server.custody.records import digest_of
 from api_server.custody.tables import custody_records
 from api_server.db.database import Database
 from api_server.leases.interfaces import Lease, Leases
@@ -122,7 +123,12 @@ class _Restoration:
     async def _bring(self, ids: Sequence[str], entries: dict[str, Entry]) -> None:
         site = self._site
         found = await site.proven(ids, entries)
-        copies = [Copy(each.id, each.version, 1, entries[each.id].digest, document.tag) for each, document in found]
+        copies = [
+            # Revision 0: newer than the manifest, and the next one is to name it.
+            Copy(each.id, each.version, int(entries[each.id].digest == digest), digest, document.tag)
+            for each, document in found
+            for digest in (digest_of(document.content),)
+        ]
 
         async def work(tx: AsyncConnection) -> None:
             await site.leases.check(tx, self._lease)

@@ -17,7 +17,6 @@ from api_server.custody.mirror.site import Progress, Site, State
 from api_server.custody.mirror.statements import MANIFEST, Entry, Manifest
 from api_server.custody.records import digest_of, document_of, record_in
 from api_server.leases.interfaces import Lease
-from common.crypto.errors import SealError
 
 __all__ = ["Sending"]
 
@@ -134,11 +133,7 @@ class Sending:
         record = record_in(document.content)
         if record is None or record.id != pending.record_id or record.version > pending.version:
             return False
-        try:
-            self._site.envelope.open(record.sealed, record.context())
-        except SealError:
-            return False
-        return True
+        return self._site.opens(record)
 
     async def _intend(self, lease: Lease, number: int, digest: str) -> None:
         site = self._site

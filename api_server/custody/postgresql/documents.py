@@ -61,6 +61,7 @@ class PostgresDocuments:
     """
 
     name = "postgresql"
+    is_atomic = True
 
     def __init__(self, dsn: Secret, schema: str, *, timeout: float = 60.0) -> None:
         given = _parsed(dsn)

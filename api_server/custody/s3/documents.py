@@ -71,6 +71,7 @@ class S3Documents:
     """
 
     name = "s3"
+    is_atomic = False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,14 +21,16 @@ from typing import IO
 import pytest
 
 from api_server.custody.documents.interfaces import RECORDS, Change, Document, Documents, name_of
+from api_server.custody.errors import DeletionHeldError
 from api_server.custody.keys import count_by_key, sealed_columns
+from api_server.custody.mirror.mirror import Mirror, Synced
 from api_server.custody.mirror.restoration import restore
 from api_server.custody.mirror.verification import verify_mirror
 from api_server.custody.records import document_of
 from api_server.custody.rotation import rotate
 from common.crypto.keyring import Keyring
 from tests.api_server.custody.destinations import Destination, Destinations
-from tests.api_server.custody.samples import opened
+from tests.api_server.custody.samples import opened, record
 from tests.api_server.custody.stage import Stage
 from tests.databases.fixtures import FreshDatabase
 from tests.stack.homeport import command
@@ -59,6 +62,7 @@ class CutDocuments:
         self.calls = 0
         self.name = inner.name
         self.destination = inner.destination
+        self.is_atomic = inner.is_atomic
 
     async def open(self) -> None:
         await self._inner.open()
@@ -205,6 +209,96 @@ async def test_c4_a_thousand_records_are_mirrored_rotated_and_restored_by_proces
         assert f"of {RECORD_COUNT} re-wrapped" in killed.output
         assert f"of {RECORD_COUNT} restored from postgresql" in killed.output
         assert "canary" not in killed.output
+        await destination.close()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_c4_two_databases_with_one_primary_agree_in_the_end_wherever_they_are_cut(
+    stage: Stage, destination: Destination, tmp_path: Path, seed: int
+) -> None:
+    """Changes are made in both at random, and either is cut at random; the other one may be gone for good."""
+    chance = random.Random(seed)
+    (tmp_path / "other").mkdir()
+    shutil.copy(stage.folder / "keyring.json", tmp_path / "other" / "keyring.json")
+    async with Stage(tmp_path / "other") as other:
+        stages = (stage, other)
+
+        async def sync(number: int, *, at: int = 0) -> bool:
+            made = stages[number]
+            documents = CutDocuments(destination.documents(f"clone-{number}"), at, after=chance.random() < 0.5)
+            mirror = Mirror(documents, made.database, made.envelope, made.leases, made.clock, primary=True, batch=3)
+            try:
+                return await cuts(mirror.sync())
+            except DeletionHeldError:
+                await mirror.allow_deletions()
+                return await cuts(mirror.sync())
+
+        await stage.add(0, 1)
+        await sync(0)
+        for _ in range(8):
+            number = chance.randrange(2)
+            # A deletion that is cut at S3, on a machine that does not come back, is for people to look at.
+            await disturb(stages[number], chance, deletes=destination.documents().is_atomic)
+            await sync(number, at=chance.choice((0, 0, 1, 2)))
+        for number in (0, 1, 0, 1):
+            assert not await sync(number)
+        assert await records_of(stage) == await records_of(other) == await records_at(destination)
+        report = await verify_mirror(
+            destination.documents("verifier"), stage.database, stage.envelope, stage.leases, lambda _done, _total: None
+        )
+        assert report.findings == []
+
+
+async def disturb(stage: Stage, chance: random.Random, *, deletes: bool) -> None:
+    """Some changes of some of ten records."""
+    for _ in range(chance.randint(1, 4)):
+        number = chance.randrange(10)
+        here = {each.id for each in await stage.store.list(limit=100)}
+        if f"ptk_{number:04}" not in here:
+            versions = {row[0]: row[5] for row in await stage.rows()}
+            version = int(str(versions.get(f"ptk_{number:04}", 0))) + 1
+            await stage.store.put(record(number, version=version, envelope=stage.envelope), expected=0)
+        elif not deletes or chance.random() < 0.7:
+            await stage.change(number)
+        else:
+            await stage.delete(number)
+
+
+async def test_c4_what_was_half_sent_and_then_deleted_does_not_stay(stage: Stage, destination: Destination) -> None:
+    await stage.add(1)
+    await stage.mirror(destination.documents()).sync()
+    await stage.add(2, 3)
+    assert await cuts(stage.mirror(CutDocuments(destination.documents(), 1, after=False)).sync())
+    await stage.delete(2)
+    await stage.mirror(destination.documents()).sync()
+    assert set(await records_at(destination)) == {name_of("ptk_0001"), name_of("ptk_0003")}
+    report = await verify_mirror(
+        destination.documents("verifier"), stage.database, stage.envelope, stage.leases, lambda _done, _total: None
+    )
+    assert report.findings == []
+
+
+async def test_c4_what_a_machine_that_was_lost_had_half_sent_is_not_lost(
+    stage: Stage, tmp_path: Path, fresh_database: FreshDatabase
+) -> None:
+    """At S3: it was cut between a record and its manifest, and the record before is overwritten."""
+    with Destinations(tmp_path / "destinations", fresh_database).make("s3") as destination:
+        await stage.add(1, 2)
+        await stage.mirror(destination.documents()).sync()
+        await stage.change(1)
+        assert await cuts(stage.mirror(CutDocuments(destination.documents(), 1, after=False)).sync())
+        before = await records_of(stage)
+        assert await records_at(destination) == before
+        for primary in (True, False):
+            await stage.lose_everything()
+            documents = destination.documents()
+            if primary:
+                mirror = Mirror(documents, stage.database, stage.envelope, stage.leases, stage.clock, primary=True)
+                assert await mirror.sync() == Synced(1, 0, taken=2)
+            else:
+                place = (stage.database, stage.envelope, stage.leases, stage.clock)
+                assert await restore(documents, *place, lambda _done, _total: None) == 2
+            assert await records_of(stage) == before == await records_at(destination)
         await destination.close()
 
 
