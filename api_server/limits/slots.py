@@ -12,10 +12,11 @@ stream without one.
     every 10 s   what is held is asked for anew; a process that is gone loses its slots within 30
 
 So the sum never goes beyond the limit, and a limit under 20 is exact: of a larger one a twentieth can go unused for a
-moment in each process. Streams that began while Valkey was away, or before the limit was set, count when it is heard of
+moment in each process. Streams that began while Valkey was away, or under another limit, count when it is heard of
 again, and nothing is cut for them.
 
-One coroutine asks for all subjects, so what is wanted at the same time is one round trip.
+One coroutine asks for all subjects, so what is wanted at the same time is one round trip; up to a bound, and first that
+for which requests wait.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Final
 
 from api_server.limits.shared import SharedCounter
@@ -38,6 +40,9 @@ _LOOK: Final = 0.05
 
 _RENEWALS: Final = 3
 """It is asked so often for what is held before it would be lost."""
+
+_TOGETHER: Final = 200
+"""Subjects of a question: it has to be answered in a fraction of its deadline."""
 
 _PATIENCE: Final = 2.5 * _LOOK
 """Seconds until others have given back what they do not use."""
@@ -146,6 +151,7 @@ class SharedSlots:
         try:
             patient = True
             while self.free(shared.clock.monotonic()) is None:
+                self._short = False
                 self._ask_for_more(self.under_way())
                 await self._keeper.wait_answer()
                 now = shared.clock.monotonic()
@@ -224,9 +230,12 @@ class SlotKeeper:
         self._known: dict[str, SharedSlots] = {}
         """Of which some are held, or asked for."""
         self._asked: dict[SharedSlots, None] = {}
+        """Those of which more are wanted."""
+        self._due: dict[SharedSlots, None] = {}
+        """Those that are to be asked for anew, or given back."""
         self._news = asyncio.Event()
         self._answer = asyncio.Event()
-        """Of the next question."""
+        """To the next question."""
         self._look_at = self._renew_at = 0.0
         self._renewal = shared.counter.held_for / _RENEWALS
 
@@ -274,15 +283,19 @@ class SlotKeeper:
                 if now >= self._look_at:
                     self._look_at = now + _LOOK
                     self._look()
-                if self._asked:
-                    await self._question(now)
+                while self._asked or self._due:
+                    now = clock.monotonic()
+                    if self.shared.is_away(now):
+                        self._ask_nothing()
+                    else:
+                        await self._question(now)
         finally:
             await self._leave()
 
     def _look(self) -> None:
         for slots in list(self._slack):
             if slots.give_back():
-                self._asked[slots] = None
+                self._due[slots] = None
             if slots.settled:
                 self._slack.discard(slots)
 
@@ -291,10 +304,17 @@ class SlotKeeper:
             self._slack.add(slots)  # where the limit is gone, nobody says that a stream has ended
             if slots not in self._asked:
                 slots.want = slots.held
-                self._asked[slots] = None
+                self._due[slots] = None
 
     async def _question(self, now: float) -> None:
-        asked, self._asked = list(self._asked), {}
+        asked = list(islice(self._asked, _TOGETHER))
+        for slots in asked:
+            del self._asked[slots]
+            self._due.pop(slots, None)
+        due = list(islice(self._due, _TOGETHER - len(asked)))
+        for slots in due:
+            del self._due[slots]
+        asked += due
         holds = [each.hold() for each in asked]
         answer, self._answer = self._answer, asyncio.Event()
         self.shared.metrics.asked.inc()
@@ -309,16 +329,23 @@ class SlotKeeper:
                 slots.granted(number, hold, now, until)
                 if number:
                     self._slack.add(slots)
-                elif slots not in self._asked:
+                elif slots not in self._asked and slots not in self._due:
                     self._known.pop(slots.name, None)
         finally:
             answer.set()
 
+    def _ask_nothing(self) -> None:
+        """Who waits counts alone; what is held is asked for again when it is time to."""
+        self._asked.clear()
+        self._due.clear()
+        answer, self._answer = self._answer, asyncio.Event()
+        answer.set()
+
     async def _leave(self) -> None:
         holds = [Hold(slots.name, 0, 0, slots.most) for slots in self._known.values()]
-        if not holds or self.shared.is_away(self.shared.clock.monotonic()):
-            return
         try:
-            await self.shared.counter.hold(holds)
+            while holds and not self.shared.is_away(self.shared.clock.monotonic()):
+                await self.shared.counter.hold(holds[:_TOGETHER])
+                del holds[:_TOGETHER]
         except ConnectionError:
             self.shared.failed()

@@ -15,7 +15,8 @@ import pytest
 
 from api_server.server import ApiServer
 from tests.api_server.test_server import settings
-from tests.contract.relay_fixture import running_relay
+from tests.api_server.tokens.test_processes import open_raw
+from tests.contract.relay_fixture import RunningRelay, running_relay
 from tests.stack.redis import redis
 
 pytestmark = pytest.mark.anyio
@@ -32,12 +33,21 @@ class Two:
         answer = await self.http.put(f"{self.servers[0].api_url}/api/limits/{path}", json=body)
         assert answer.status_code == 200, answer.text
 
+    async def limit_streams(self, most: int) -> None:
+        """Of the team; returns once both know it: by a quota that is set beside it, and stands in their answers."""
+        quota = 1_000_000 + most
+        await self.set("defaults", {"team": {"streams": most, "api_requests": {"quota": quota, "window": 60}}})
+        async with asyncio.timeout(30):
+            for server in (0, 1):
+                while (await self.api(server)).headers.get("RateLimit-Policy") != f'"team";q={quota};w=60':
+                    await asyncio.sleep(0.01)
+
     async def api(self, server: int) -> httpx.Response:
         return await self.http.get(f"{self.servers[server].api_url}/api/teams")
 
     async def gateway(self, server: int) -> httpx.Response:
-        """There is no device: what passes the limits is 404."""
-        return await self.http.get(f"{self.servers[server].gateway_url}/d/home/cam/web/")
+        """There is no such device: what passes the limits is 404."""
+        return await self.http.get(f"{self.servers[server].gateway_url}/d/home/nobody/web/")
 
     async def until(self, ask: Callable[[], object], status: int) -> float:
         """Seconds until an answer has that status."""
@@ -49,9 +59,10 @@ class Two:
 
 
 @asynccontextmanager
-async def two_servers(folder: Path, **changes: object) -> AsyncIterator[Two]:
+async def two_servers(folder: Path, relay: RunningRelay | None = None, **changes: object) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
-        relay = await stack.enter_async_context(running_relay(folder))
+        if relay is None:
+            relay = await stack.enter_async_context(running_relay(folder))
         given = settings(folder, relay_url=relay.internal_url, **changes)
         servers = [await stack.enter_async_context(ApiServer(given)) for _ in range(2)]
         token = (folder / "admin-token").read_text().strip()
@@ -74,6 +85,31 @@ async def test_t4_two_processes_share_a_limit_in_valkey(tmp_path: Path) -> None:
             assert answer.headers["RateLimit-Policy"] == '"team";q=10;w=3600'
             assert answer.headers["RateLimit"].startswith('"team";r=0;t=')
             assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_g5_two_processes_share_streams_at_a_time(tmp_path: Path) -> None:
+    with redis() as shared:
+        async with running_relay(tmp_path) as relay, two_servers(tmp_path, relay, directory_url=shared.url) as two:
+            first, second = two.servers
+            answer = await two.http.post(f"{first.api_url}/api/devices", json={"name": "cam"})
+            await relay.attach(answer.json()["id"], name="cam")
+            admin = {"token": (tmp_path / "admin-token").read_text().strip()}
+            await two.limit_streams(1)
+            kept = [await open_raw(first, admin)]
+            await two.until(lambda: two.gateway(1), 429)
+            await two.limit_streams(2)
+            await two.until(lambda: two.gateway(1), 404)
+            kept.append(await open_raw(second, admin))
+            for server in (0, 1):
+                await two.until(lambda server=server: two.gateway(server), 429)
+                assert (await two.gateway(server)).json()["code"] == "stream_limit"
+            kept.pop()[1].close()
+            await two.until(lambda: two.gateway(0), 404)
+            kept.append(await open_raw(first, admin))
+            for server in (0, 1):
+                await two.until(lambda server=server: two.gateway(server), 429)
+            for _, writer in kept:
+                writer.close()
 
 
 async def test_g5_a_limit_changes_while_everything_runs(tmp_path: Path) -> None:

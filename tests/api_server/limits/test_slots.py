@@ -118,6 +118,23 @@ async def test_g5_many_at_once_are_one_question(server: Redis, token: str) -> No
         assert one.metric("shared_asked_total") < 10
 
 
+async def test_g5_thousands_of_subjects_are_asked_for_in_parts(server: Redis, token: str) -> None:
+    """Each with a stream for longer than its slot would last without being asked for again."""
+    counter = ValkeyCounter(Secret(server.url), time.time, held_for=3.0)
+    number = 1500
+    async with processes(counter, counting(server), clock=RealTime()) as (one, two):
+        for each in (one, two):
+            each.limit(streams=1)
+        names = [f"{token}-{each}" for each in range(number)]
+        assert None not in await asyncio.gather(*(begin(one, name) for name in names))
+        asked = one.metric("shared_asked_total")
+        assert number / 200 <= asked < 50
+        await until(lambda: one.metric("shared_asked_total") >= asked + 3 * (number // 200))
+        assert one.metric("shared_failed_total") == 0
+        found = await asyncio.gather(*(begin(two, name) for name in names[::50]))
+        assert set(found) == {None}
+
+
 async def test_g5_a_process_that_is_gone_holds_nothing_for_long(server: Redis, token: str) -> None:
     gone = ValkeyCounter(Secret(server.url), time.time, held_for=0.3)
     async with processes(counting(server), clock=RealTime()) as (two,):
@@ -201,6 +218,14 @@ async def test_g5_while_the_counter_is_away_each_process_counts_alone() -> None:
             one.limiter.end(each)
         assert await begin(one, "a") is not None
         assert one.metric("shared_away") == 0
+
+
+async def test_g5_who_waits_when_the_counter_goes_away_is_not_kept_waiting() -> None:
+    counter = Absent()
+    async with processes(counter) as (one,):
+        one.limit(streams=1)
+        assert None not in await asyncio.gather(*(begin(one, f"a-{each}") for each in range(1000)))
+        assert counter.asked == 1
 
 
 async def test_g5_processes_share_opens_a_second(server: Redis, token: str) -> None:
