@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from api_server.auth.interfaces import Action, Identity, Reach
 from api_server.db.engine import Kind
+from api_server.devices.tables import devices
+from api_server.teams.roles import Role
 from common.crypto.session_tokens import SessionTokenSigner
-from tests.api_server.fakes import HOME
+from tests.api_server.fakes import AWAY, HOME
 from tests.api_server.gateway.stage import Client
 from tests.api_server.people import PROGRAM
 from tests.api_server.relay.fake_relay import ServiceSide
@@ -150,3 +153,29 @@ async def test_g2_a_secret_that_is_replaced_is_shown_with_the_next_request_while
     assert b"Authorization: Bearer s3cret\r\n" in serving.heads[0]
     assert b"Authorization: Bearer another\r\n" in serving.heads[-1]
     assert await who_goes_on(serving, clients) == [True] * 4
+
+
+async def test_t3_what_is_open_ends_with_its_team(open_calls: tuple[Routed, Serving, list[Client]]) -> None:
+    here, serving, clients = open_calls
+    await here.home.team("away")
+    zoe = await here.home.person("zoe", away=Role.ADMIN)
+    admin = here.home.people["hp_admin-of-away"]
+    await here.home.call("DELETE", f"/api/teams/away/members/{admin.id}", zoe)
+    drill = {"id": "id-of-drill", "team_id": AWAY, "name": "drill", "services": []}
+    row = insert(devices).values(created_at=0, created_by_kind="user", created_by=zoe.id, **drill)
+    await here.home.database.write(lambda tx: tx.execute(row))
+    here.stage.relay.online("drill", team=AWAY, web=serving.serve)
+    await route(here.home, "theirs", "/theirs", zoe, target={"kind": "device", "device": "drill", "service": "web"})
+    assert await here.table.catch_up()
+    client = await here.stage.connect()
+    await client.send(head("/theirs/events", bearer="Authorization: Bearer hp_stranger\r\n"))
+    assert (await client.head()).status == 200
+    assert await client.read(6) == b"first\n"
+    # A team without devices is left; that this one's tunnel goes with it is the relay's affair.
+    assert (await here.home.call("DELETE", "/api/devices/drill", zoe)).status_code == 204
+    assert await here.table.catch_up()
+    assert await who_goes_on(serving, [*clients, client]) == [True] * 5
+    answer = await here.home.call("DELETE", "/api/teams/away", zoe)
+    assert answer.status_code == 204, answer.text
+    assert await here.table.catch_up()
+    assert await who_goes_on(serving, [*clients, client]) == [True] * 4 + [False]
