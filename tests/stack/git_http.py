@@ -50,7 +50,7 @@ def git_server(folder: Path) -> Iterator[GitServer]:
     folder.mkdir(parents=True, exist_ok=True)
     manners = Manners()
     server = _Server(tool("git-http-backend"), folder, manners)
-    thread = threading.Thread(target=server.serve_forever, name="git", daemon=True)
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), name="git", daemon=True)
     thread.start()
     try:
         yield GitServer(folder, "{}:{}".format(*server.server_address), manners)

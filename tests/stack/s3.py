@@ -45,7 +45,7 @@ def s3_server() -> Iterator[S3Server]:
     manners = Manners()
     app = _mannered(DomainDispatcherApplication(create_backend_app), manners)
     server = make_server("127.0.0.1", 0, app, threaded=False, request_handler=_Handler)
-    thread = threading.Thread(target=server.serve_forever, name="s3", daemon=True)
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), name="s3", daemon=True)
     thread.start()
     try:
         yield S3Server(f"http://127.0.0.1:{server.server_port}", manners)
