@@ -44,7 +44,7 @@ _RENEWALS: Final = 3
 _TOGETHER: Final = 200
 """Subjects of a question: it has to be answered in a fraction of its deadline."""
 
-_PATIENCE: Final = 2.5 * _LOOK
+_PATIENCE: Final = 4 * _LOOK
 """Seconds until others have given back what they do not use."""
 
 _REFUSED: Final = 0.25
