@@ -270,7 +270,7 @@ class Line:
                 return
             self.written += len(part)
             if self._split is not None:
-                self._piece -= len(part)
+                self._piece = max(self._piece - len(part), 0)  # what was under way when splitting began is no piece
                 await asyncio.sleep(0)
             view = view[len(part) :]
 

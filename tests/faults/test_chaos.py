@@ -168,6 +168,16 @@ def test_split_writes_are_what_the_seed_says(listener: socket.socket) -> None:
         assert len(pieces) >= 3
 
 
+def test_splitting_can_begin_in_the_middle_of_a_write(listener: socket.socket) -> None:
+    data = random.Random(5).randbytes(8 * 1024 * 1024)
+    with connected(listener, "", socket_buffer=4096) as (proxy, near, far), ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(near.sendall, data)
+        until(lambda: proxy.connections()[0].up > 0)  # the far end reads nothing, so that the write goes no further
+        proxy.apply("up split 1-1400")
+        assert receive_exactly(far, len(data)) == data
+        sending.result()
+
+
 def test_merged_writes(listener: socket.socket) -> None:
     with connected(listener, "up merge 10 within 20s") as (_, near, far):
         near.sendall(b"01234")
