@@ -105,7 +105,8 @@ class SignIn:
             lifetime=settings.session_lifetime,
         )
         self.endpoints = SignInEndpoints(self.service, cookies, self.sessions, self.memberships, self.memberships)
-        if settings.oidc_issuer is not None and settings.oidc_client_secret is None:
+        # One without TLS is on this machine, for development, and has no secrets to give.
+        if (settings.oidc_issuer or "").startswith("https:") and settings.oidc_client_secret is None:
             get_logger(__name__).warning(
                 "Homeport is a public client of the identity provider, whose one proof is PKCE; prefer a secret",
                 issuer=settings.oidc_issuer,
